@@ -1,0 +1,1 @@
+"""A dataset compiler for video-language training."""

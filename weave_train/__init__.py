@@ -1,0 +1,1 @@
+"""The trainer that runs what `weave_data` compiles."""
