@@ -1,0 +1,56 @@
+# The same commands for people and for CI. Everything runs in .venv, which `make setup` leaves behind.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup-stamp
+# e.g. PIP_ARGS="--index-url <an index with CPU builds of torch>" on a machine that should not take CUDA
+PIP_ARGS ?=
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
+
+.PHONY: help setup demo unit check test test-all chaos bench-decode bench-groups bench docs clean
+
+help:  ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(STAMP)  ## a virtual environment with everything, pinned
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed, $(PYTHON) is $$($(PYTHON) --version)"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "python3-venv is missing: apt-get install python3-venv"; exit 2; }
+	@command -v cc >/dev/null && command -v c++ >/dev/null || { echo "a C++ compiler is missing (DeepSpeed needs one): apt-get install g++ python3-dev"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --upgrade pip setuptools wheel
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev,demo]"
+	@touch $@
+
+demo: setup  ## the main job on rendered clips: build, verify, train, resume, look
+	$(BIN)/python examples/demo/run_demo.py
+
+check: setup  ## format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: setup  ## no server, no second process, no Ray; under 3 minutes
+	$(PYTEST) -q -n 2 -m "not server and not process and not slow and not gpu"
+
+test: setup  ## unit tests, then those that start servers and processes
+	$(PYTEST) -q -n 2 -m "not server and not process and not slow and not gpu"
+	$(PYTEST) -q -n 2 --dist loadgroup -m "(server or process) and not slow and not gpu"
+
+test-all: setup  ## everything, slow products included
+	$(PYTEST) -q -n 2 --dist loadgroup -m "not gpu"
+
+bench-decode: setup  ## our sparse decoder against decord
+	$(BIN)/python benchmarks/bench_decode.py
+
+bench-groups: setup  ## our grouping against k-means-constrained and exact matching
+	$(BIN)/python benchmarks/bench_groups.py
+
+bench: bench-decode bench-groups  ## every benchmark
+
+clean:  ## what was built, not the environment
+	rm -rf build dist *.egg-info

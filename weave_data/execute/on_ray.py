@@ -1,0 +1,197 @@
+"""Ray Data underneath a step: one dataset row per item, CPU tasks, then a pool of actors.
+
+Rows, not blocks, are the unit (Ray splits and merges blocks at will). Items and results travel as
+pickled bytes in one binary column. Errors raised on purpose travel as results, so that the driver
+sees our own exception and not a wrapped one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from weave_data.errors import DeviceError, SourceError, WeaveError
+from weave_data.execute.contract import ActorPool, Step
+
+if TYPE_CHECKING:
+    import ray.data
+
+__all__ = ["RayExecutor", "RayResources"]
+
+COLUMN = "payload"
+MAX_BLOCKS = 4096  # a block per item melts the driver at hundreds of thousands of items
+LOGICAL_GPUS = "WEAVE_LOGICAL_GPUS"
+
+
+@dataclass(frozen=True)
+class RayResources:
+    """Where to run: a private local Ray (`address=None`) or a cluster, and how much of it."""
+
+    address: str | None = None
+    num_cpus: int | None = None
+    num_gpus: float = 0.0
+
+
+class RayExecutor:
+    """Runs steps on Ray Data; Ray starts at the first step and only stops if it was ours."""
+
+    def __init__(self, resources: RayResources) -> None:
+        self._resources = resources
+        self._is_started = False
+
+    def prepare(self) -> None:
+        """Start Ray early when GPUs are asked for or a cluster is named; see `Executor.prepare`."""
+        if self._resources.num_gpus or self._resources.address:
+            self._start()
+
+    def run(self, step: Step) -> Iterator[Any]:
+        """See `Executor.run`."""
+        if not step.items:
+            return
+        self._start()
+        for row in self._dataset(step).iter_rows():
+            result = pickle.loads(row[COLUMN])  # noqa: S301 (our own bytes, from our own workers)
+            if isinstance(result, WeaveError):
+                raise result
+            yield result
+
+    def close(self) -> None:
+        """Shut a private Ray down; leave a cluster alone."""
+        if self._is_started:
+            import ray
+
+            ray.shutdown()
+            self._is_started = False
+
+    def _start(self) -> None:
+        import ray
+
+        if self._is_started:
+            return
+        address = self._resources.address or _job_address()
+        arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+        if address is None:
+            arguments |= _private_arguments(self._resources)
+        else:
+            arguments["address"] = address
+        try:
+            ray.init(**arguments)
+        except ConnectionError as error:
+            raise SourceError(
+                f"execution.ray_address: no Ray cluster answers at {address!r} ({error}); "
+                "start one with `ray start --head`, or leave it null for a private one"
+            ) from error
+        self._is_started = True
+        _check_gpus(self._resources.num_gpus)
+
+    def _dataset(self, step: Step) -> ray.data.Dataset:
+        import ray.data
+
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.enable_operator_progress_bars = False
+        context.execution_options.preserve_order = False
+        rows = [{COLUMN: pickle.dumps(item)} for item in step.items]
+        dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), MAX_BLOCKS))
+        dataset = dataset.map(_Work(step.work), num_cpus=1)
+        if step.then is not None:
+            dataset = _behind(dataset, step.then)
+        return dataset
+
+
+def _behind(dataset: ray.data.Dataset, pool: ActorPool) -> ray.data.Dataset:
+    import ray.data
+
+    return dataset.map(
+        _Actor,
+        fn_constructor_args=(pool.factory, pool.device),
+        compute=ray.data.ActorPoolStrategy(size=pool.num_actors),
+        num_gpus=pool.num_gpus_per_actor or None,
+        # beside decode tasks on a machine without GPUs an actor must not take a decode core away
+        num_cpus=None if pool.num_gpus_per_actor else 0.1,
+        max_restarts=3,
+    )
+
+
+class _Work:
+    """CPU side of a row. A callable object, so that Ray pickles the work once, not per row."""
+
+    def __init__(self, work: Callable[[Any], Any]) -> None:
+        self._work = work
+        self.__name__ = type(work).__name__
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {COLUMN: pickle.dumps(_attempt(self._work, pickle.loads(row[COLUMN])))}  # noqa: S301
+
+
+class _Actor:
+    """Model side of a row."""
+
+    def __init__(self, factory: Callable[[str], Callable[[Any], Any]], device: str) -> None:
+        self._failure: WeaveError | None = None
+        try:
+            self._work = factory(_device_here(device))
+        except WeaveError as error:
+            self._failure = error
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        result = pickle.loads(row[COLUMN])  # noqa: S301
+        if not isinstance(result, WeaveError):
+            result = self._failure or _attempt(self._work, result)
+        return {COLUMN: pickle.dumps(result)}
+
+
+def _attempt(work: Callable[[Any], Any], item: Any) -> Any:
+    try:
+        return work(item)
+    except WeaveError as error:
+        return error
+
+
+def _device_here(device: str) -> str:
+    """`cuda` only where torch sees one; a logical GPU without hardware must be asked for by name."""
+    if device != "cuda":
+        return device
+    import torch
+
+    if torch.cuda.is_available():
+        return device
+    if os.environ.get(LOGICAL_GPUS) == "1":
+        return "cpu"
+    raise DeviceError(
+        "Ray gave this actor a GPU, but torch sees none here; install a CUDA build of torch on every node, "
+        f"or set {LOGICAL_GPUS}=1 to exercise the actor pool on CPUs"
+    )
+
+
+def _job_address() -> str | None:
+    """Address of the cluster this process is a job of (`ray job submit` sets both variables)."""
+    return os.environ.get("RAY_ADDRESS") if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else None
+
+
+def _private_arguments(resources: RayResources) -> dict[str, Any]:
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a private Ray listens on loopback only
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    arguments: dict[str, Any] = {
+        "address": "local",
+        "include_dashboard": False,
+        "num_cpus": resources.num_cpus,
+    }
+    if resources.num_gpus and os.environ.get(LOGICAL_GPUS) == "1":
+        arguments["num_gpus"] = max(1, round(resources.num_gpus))
+    return arguments
+
+
+def _check_gpus(num_gpus: float) -> None:
+    import ray
+
+    available = ray.cluster_resources().get("GPU", 0.0)
+    if num_gpus > available:
+        raise DeviceError(
+            f"execution.gpus: {num_gpus:g} asked for, Ray sees {available:g} in the cluster; "
+            "lower it, use 0 to embed on CPUs, or add GPU nodes"
+        )
