@@ -1,0 +1,218 @@
+"""Read woven shards: one ranged GET per row group, footers cached per process.
+
+open_dataset(uri)                      -> WovenDataset(store, manifest)
+read_row_group(store, shard, index)    -> pa.Table          1 GET (+ 1 per shard for its footer)
+iter_rows(store, manifest, split=...)  -> WovenSample ...   in reading order
+find_sample(store, manifest, id)       -> WovenSample       reads the sample_id column only
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from weave_data.errors import ConfigError, VerificationError
+from weave_data.records import WovenSample
+from weave_data.shard.layout import parse_footer
+from weave_data.shard.manifest import Manifest, ShardEntry
+from weave_data.shard.publish import list_recipes, read_manifest
+from weave_data.shard.slices import num_row_groups
+from weave_data.shard.sparse import SparseFile
+from weave_data.storage import Store, open_store
+
+__all__ = [
+    "WovenDataset",
+    "find_sample",
+    "iter_rows",
+    "load_manifest",
+    "open_dataset",
+    "read_footer",
+    "read_row_group",
+]
+
+_MAX_FOOTERS = 256  # about 0.2 MB of bytes each at 64 row groups; enough for the open lanes of a feed
+
+_footers: OrderedDict[tuple[str, str], pq.FileMetaData] = OrderedDict()
+_footers_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class WovenDataset:
+    """A published recipe and the output it lies in."""
+
+    store: Store
+    manifest: Manifest
+
+
+def open_dataset(uri: str) -> WovenDataset:
+    """Open a recipe by the uri of its manifest or of its directory.
+
+    Args:
+        uri: `OUTPUT/<recipe>`, `OUTPUT/<recipe>/manifest.json` or
+            `OUTPUT/<recipe>/manifests/<fingerprint>.json`; a local path, `file://` or `s3://`.
+
+    Raises:
+        ConfigError: The uri names no recipe.
+        StoreError: The store can't be reached.
+        VerificationError: No such manifest, or of another schema version.
+    """
+    base = uri.rstrip("/")
+    fingerprint = None
+    if base.endswith(".json"):
+        base, _, file = base.rpartition("/")
+        if base.endswith("/manifests"):
+            base, fingerprint = base.removesuffix("/manifests"), file.removesuffix(".json")
+        elif file != "manifest.json":
+            raise ConfigError(f"{uri}: not a manifest; give OUTPUT/<recipe> or OUTPUT/<recipe>/manifest.json")
+    root, separator, recipe = base.rpartition("/")
+    if not recipe or root.endswith(":/"):
+        raise ConfigError(f"{uri}: names no recipe; give OUTPUT/<recipe>")
+    store = open_store(root if separator else ".", readonly=True)
+    _refuse_output(store, recipe, uri)
+    return WovenDataset(store, read_manifest(store, recipe, fingerprint=fingerprint))
+
+
+def load_manifest(uri: str) -> Manifest:
+    """Manifest of `open_dataset(uri)`."""
+    return open_dataset(uri).manifest
+
+
+def _refuse_output(store: Store, recipe: str, uri: str) -> None:
+    """Help who gave OUTPUT instead of OUTPUT/<recipe>."""
+    if store.head(f"{recipe}/manifest.json") is not None or store.head(f"{recipe}/card.md") is None:
+        return
+    recipes = list_recipes(open_store(uri, readonly=True))
+    raise ConfigError(
+        f"{uri}: an output, not a recipe; give {uri.rstrip('/')}/<recipe>: {', '.join(recipes)}"
+    )
+
+
+def read_footer(store: Store, shard: ShardEntry) -> pq.FileMetaData:
+    """Parquet metadata of a shard: one GET the first time in this process, none after.
+
+    Raises:
+        VerificationError: The bytes at the manifest's offset are not this shard's footer.
+    """
+    key = (store.uri, f"{shard.path}#{shard.sha256}")
+    with _footers_lock:
+        if key in _footers:
+            _footers.move_to_end(key)
+            return _footers[key]
+    stop = shard.footer_offset + shard.footer_bytes
+    footer = parse_footer(store.get_range(shard.path, shard.footer_offset, stop), name=shard.path)
+    if footer.num_rows != shard.rows:
+        raise VerificationError(f"{shard.path}: {footer.num_rows} rows, the manifest says {shard.rows}")
+    with _footers_lock:
+        _footers[key] = footer
+        while len(_footers) > _MAX_FOOTERS:
+            _footers.popitem(last=False)
+    return footer
+
+
+def row_group_bytes(footer: pq.FileMetaData, index: int) -> tuple[int, int]:
+    """Bytes `[start, stop)` of all column chunks of one row group."""
+    group = footer.row_group(index)
+    starts, stops = [], []
+    for column in range(group.num_columns):
+        chunk = group.column(column)
+        # a dictionary page lies before the data pages; 0 and None both mean there is none
+        start = chunk.dictionary_page_offset or chunk.data_page_offset
+        starts.append(start)
+        stops.append(start + chunk.total_compressed_size)
+    return min(starts), max(stops)
+
+
+def read_row_group(
+    store: Store, shard: ShardEntry, index: int, *, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Read one row group in one ranged GET.
+
+    Args:
+        store: The output.
+        shard: Its manifest entry.
+        index: Row group within the shard, `0..num_row_groups(shard.rows, row_group_rows) - 1`.
+        columns: Columns to parse; the GET covers all of them either way.
+
+    Returns:
+        Rows of `records.WOVEN_SCHEMA`.
+
+    Raises:
+        IndexError: No such row group.
+        StoreError: The range can't be read.
+        VerificationError: The bytes are not what the footer promises.
+    """
+    footer = read_footer(store, shard)
+    if not 0 <= index < footer.num_row_groups:
+        raise IndexError(f"{shard.path}: row group {index}, the shard has {footer.num_row_groups}")
+    start, stop = row_group_bytes(footer, index)
+    return _parse(store.get_range(shard.path, start, stop), start, footer, index, shard, columns)
+
+
+def _parse(
+    data: bytes,
+    start: int,
+    footer: pq.FileMetaData,
+    index: int,
+    shard: ShardEntry,
+    columns: Sequence[str] | None,
+) -> pa.Table:
+    sparse = SparseFile(data, start, shard.bytes)
+    try:
+        file = pq.ParquetFile(pa.PythonFile(sparse, mode="r"), metadata=footer, pre_buffer=False)
+        return file.read_row_group(index, columns=columns, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise VerificationError(
+            f"{shard.path}: row group {index} can't be parsed ({error}); run weave-data verify"
+        ) from error
+
+
+def iter_rows(
+    store: Store, manifest: Manifest, *, split: str = "train", epoch: int = 0
+) -> Iterator[WovenSample]:
+    """Every sample of one split and epoch, in reading order, one row group in memory."""
+    for shard in manifest.select(split=split, epoch=epoch):
+        for index in range(num_row_groups(shard.rows, manifest.row_group_rows)):
+            for row in read_row_group(store, shard, index).to_pylist():
+                yield WovenSample.from_row(row)
+
+
+def find_sample(store: Store, manifest: Manifest, sample_id: str) -> WovenSample:
+    """Find a sample by id, reading no pixels but its own.
+
+    Args:
+        store: The output.
+        manifest: The recipe to search.
+        sample_id: Whole id, or a beginning that only one sample has.
+
+    Raises:
+        ConfigError: No sample, or several, have that id.
+    """
+    found: list[tuple[ShardEntry, int, int, str]] = []
+    for shard in manifest.shards:
+        footer = read_footer(store, shard)
+        for index in range(footer.num_row_groups):
+            ids = _read_ids(store, shard, footer, index)
+            rows = pc.indices_nonzero(pc.starts_with(ids, sample_id)).to_pylist()
+            found += [(shard, index, row, ids[row].as_py()) for row in rows]
+        if any(entry[3] == sample_id for entry in found):
+            break
+    exact = [entry for entry in found if entry[3] == sample_id] or found
+    if len(exact) != 1:
+        known = "no sample has" if not exact else f"{len(exact)} samples have"
+        raise ConfigError(f"{known} an id beginning with {sample_id!r} in recipe {manifest.recipe}")
+    shard, index, row, _ = exact[0]
+    table = read_row_group(store, shard, index).slice(row, 1)
+    return WovenSample.from_row(table.to_pylist()[0])
+
+
+def _read_ids(store: Store, shard: ShardEntry, footer: pq.FileMetaData, index: int) -> pa.ChunkedArray:
+    chunk = footer.row_group(index).column(0)
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    data = store.get_range(shard.path, start, start + chunk.total_compressed_size)
+    return _parse(data, start, footer, index, shard, ["sample_id"])["sample_id"]
