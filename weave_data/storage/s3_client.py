@@ -1,0 +1,178 @@
+"""How a process talks to S3: one client per process and environment, bounded, with deadlines.
+
+Endpoint, region and credentials come from the standard AWS_* environment. Retries are botocore's
+`standard` mode (exponential back-off with jitter on 5xx, throttling and broken connections;
+AWS_MAX_ATTEMPTS changes how many). At most `MAX_REQUESTS` requests of a process are in flight.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    HTTPClientError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+from botocore.exceptions import (
+    ConnectionError as BotoConnectionError,
+)
+
+from weave_data.errors import StoreError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = [
+    "CONNECT_SECONDS",
+    "MAX_REQUESTS",
+    "READ_SECONDS",
+    "aws_environment",
+    "back_off",
+    "endpoint",
+    "error_code",
+    "error_status",
+    "explain",
+    "max_attempts",
+    "request_slot",
+    "s3_client",
+]
+
+MAX_REQUESTS = 16
+"""Requests in flight per process; also the size of its connection pool."""
+
+CONNECT_SECONDS = 10
+READ_SECONDS = 60
+
+_SLOTS = threading.BoundedSemaphore(MAX_REQUESTS)
+
+_REFUSED_CREDENTIALS = frozenset(
+    {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "AuthFailure"}
+)
+
+
+def aws_environment() -> tuple[tuple[str, str], ...]:
+    """AWS_* variables: clients are cached under them, so that a changed environment is seen."""
+    return tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
+
+
+def max_attempts() -> int:
+    """Attempts per request, the first included; 6 unless AWS_MAX_ATTEMPTS says otherwise."""
+    return int(os.environ.get("AWS_MAX_ATTEMPTS", "6"))
+
+
+def endpoint() -> str:
+    """The S3 endpoint of this environment, for messages."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
+
+
+def s3_client() -> S3Client:
+    """Return this process' client for the present environment.
+
+    Raises:
+        StoreError: The environment can't make a client (profile, region).
+    """
+    try:
+        return _cached_client(os.getpid(), aws_environment())
+    except (BotoCoreError, ValueError) as error:
+        raise StoreError(
+            f"S3 is not configured: {_one_line(error)}; correct the AWS_* environment"
+        ) from error
+
+
+@functools.lru_cache(maxsize=8)
+def _cached_client(pid: int, environment: tuple[tuple[str, str], ...]) -> S3Client:  # noqa: ARG001
+    # a session of its own: boto3's default session is not thread-safe and keeps old credentials
+    return boto3.session.Session().client(
+        "s3",
+        config=Config(
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": max_attempts()},
+            max_pool_connections=MAX_REQUESTS,
+            # we send a sha256 of our own; the default trailing checksum is not understood everywhere
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
+
+
+@contextlib.contextmanager
+def request_slot() -> Iterator[None]:
+    """Hold one of the process' `MAX_REQUESTS` slots."""
+    with _SLOTS:
+        yield
+
+
+def back_off(attempt: int, *, base_seconds: float = 0.1, cap_seconds: float = 5.0) -> None:
+    """Sleep a random part of an exponentially growing interval; `attempt` counts from 0."""
+    time.sleep(random.uniform(0, min(cap_seconds, base_seconds * 2**attempt)))  # noqa: S311 - jitter
+
+
+def error_code(error: ClientError) -> str:
+    """S3's error code, `404` and the like for HEAD requests."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def error_status(error: ClientError) -> int:
+    """HTTP status of an error reply."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def explain(error: Exception, uri: str) -> StoreError:
+    """Turn a client's error into one line: what, value, rule, next action.
+
+    Args:
+        error: From boto3 or s3fs.
+        uri: `s3://bucket/key` that was asked for.
+    """
+    bucket = uri.removeprefix("s3://").partition("/")[0]
+    if isinstance(error, (NoCredentialsError, PartialCredentialsError, ProfileNotFound)):
+        reason = "no usable S3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE)"
+    elif isinstance(error, NoRegionError):
+        reason = "no region; set AWS_DEFAULT_REGION"
+    elif isinstance(error, (BotoConnectionError, ConnectTimeoutError, HTTPClientError)):
+        reason = f"can't reach {endpoint()} ({_one_line(error)}); check AWS_ENDPOINT_URL and the network"
+    elif isinstance(error, ClientError):
+        reason = _explain_reply(error, bucket)
+    else:
+        reason = f"{_one_line(error)}; check the AWS_* environment"
+    return StoreError(f"{uri}: {reason}")
+
+
+def _explain_reply(error: ClientError, bucket: str) -> str:
+    code, status = error_code(error), error_status(error)
+    if code == "NoSuchBucket":
+        return f"bucket {bucket!r} does not exist at {endpoint()}; create it or correct the name"
+    if code in _REFUSED_CREDENTIALS:
+        return (
+            f"{endpoint()} refused the credentials ({code}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY "
+            "and AWS_ENDPOINT_URL"
+        )
+    if status == 403:
+        return (
+            f"access denied by {endpoint()} ({code}); grant the access key list, read and write on {bucket!r}"
+        )
+    if code in {"NoSuchKey", "404"}:
+        return "no such object; correct the name, or run the build again to restore it"
+    if code == "InvalidRange":
+        return "the object is shorter than its index says; run `weave-data verify`"
+    return f"{endpoint()} answered {status} {code}; run the same command again, it resumes"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
