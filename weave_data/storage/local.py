@@ -113,8 +113,8 @@ class LocalStore:
             data = file.read(num_bytes)
         if len(data) != num_bytes:
             raise StoreError(
-                f"{self.uri}/{key}: bytes [{start}, {stop}) asked, {len(data)} there; the file is shorter than "
-                "its index says: run `weave-data verify`"
+                f"{self.uri}/{key}: bytes [{start}, {stop}) asked, {len(data)} there; the file is shorter "
+                "than its index says: run `weave-data verify`"
             )
         return data
 
@@ -155,11 +155,14 @@ class LocalStore:
                 return
             if current != expected:
                 raise _conflict(self.uri, key, current or "nothing", expected)
-            with self._explaining(key), _hidden_copy(path, data) as copy:
-                with contextlib.suppress(FileExistsError):  # another writer went first: look again
-                    os.link(copy, successor)
-                    _settle(path)
-                    return
+            with (
+                self._explaining(key),
+                _hidden_copy(path, data) as copy,
+                contextlib.suppress(FileExistsError),  # another writer went first: look again
+            ):
+                os.link(copy, successor)
+                _settle(path)
+                return
 
     def _path(self, key: str) -> Path:
         return self.root / check_key(key)

@@ -20,6 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from weave_data.errors import ConflictError, SourceError, StoreError
 from weave_data.storage.base import Committed, ObjectInfo, check_key, check_range, check_size, sha256_of
 from weave_data.storage.s3_client import (
+    CHECK_ATTEMPTS,
     back_off,
     endpoint,
     error_status,
@@ -59,7 +60,7 @@ class S3Store:
 
     def check(self, *, write: bool = False) -> None:
         """See `Store.check`. Listing needs the bucket, the credentials and the right to list."""
-        first = next(self._list_page("", None, max_keys=1)[0], None)
+        first = next(self._list_page("", None, max_keys=1, attempts=CHECK_ATTEMPTS)[0], None)
         if self.readonly and first is None:
             raise SourceError(
                 f"{self.uri}: nothing is stored under this prefix at {endpoint()}; correct the address"
@@ -79,12 +80,12 @@ class S3Store:
                 return
 
     def _list_page(
-        self, prefix: str, token: str | None, *, max_keys: int
+        self, prefix: str, token: str | None, *, max_keys: int, attempts: int | None = None
     ) -> tuple[Iterator[ObjectInfo], str | None]:
         root = f"{self.prefix}/" if self.prefix else ""
         asked: dict[str, Any] = {"ContinuationToken": token} if token else {}
         with self._explaining(prefix), request_slot():
-            reply = s3_client().list_objects_v2(
+            reply = s3_client(attempts).list_objects_v2(
                 Bucket=self.bucket, Prefix=root + prefix, MaxKeys=max_keys, **asked
             )
         # names that end with a slash are folder markers of other tools
@@ -98,7 +99,7 @@ class S3Store:
     def head(self, key: str) -> ObjectInfo | None:
         """See `Store.head`; sha256 is None for an object that another tool wrote."""
         found = self._head(key)
-        return found and found[0]
+        return found[0] if found else None
 
     def _head(self, key: str) -> tuple[ObjectInfo, str | None] | None:
         with self._explaining(key), request_slot():
@@ -127,8 +128,8 @@ class S3Store:
         data = self._read(key, Range=f"bytes={start}-{stop - 1}")
         if len(data) != num_bytes:
             raise StoreError(
-                f"{self.uri}/{key}: bytes [{start}, {stop}) asked, {len(data)} received; the object is shorter "
-                "than its index says: run `weave-data verify`"
+                f"{self.uri}/{key}: bytes [{start}, {stop}) asked, {len(data)} received; the object is "
+                "shorter than its index says: run `weave-data verify`"
             )
         return data
 
@@ -160,7 +161,7 @@ class S3Store:
         info, stored_id = found
         return Committed(key, self._sha256(info), info.size_bytes, is_ours=stored_id == put_id)
 
-    def _put(self, key: str, data: bytes | Path, sha256: str, put_id: str, **condition: str) -> bool:
+    def _put(self, key: str, data: bytes | Path, sha256: str, put_id: str, **condition: Any) -> bool:
         """PUT under a condition; False when the condition did not hold."""
         for attempt in range(_CONFLICT_ATTEMPTS):
             with self._explaining(key), request_slot(), _opened(data) as body:
@@ -209,13 +210,13 @@ class S3Store:
         """Replace content `expected`; return the sha256 that is stored in the end."""
         info = self.head(key)
         if info is None or self._sha256(info) != expected:
-            return info and self._sha256(info)
+            return self._sha256(info) if info else None
         # AWS writes ETags with quotes; Ceph 16 compares without. A form that isn't understood fails safely.
         for tag in (f"{info.etag}", f'"{info.etag}"'):
             if self._put(key, data, digest, uuid.uuid4().hex, IfMatch=tag):
                 return digest
         found = self.head(key)
-        return found and self._sha256(found)
+        return self._sha256(found) if found else None
 
     def _sha256(self, info: ObjectInfo) -> str:
         return info.sha256 or sha256_of(self.get(info.key))

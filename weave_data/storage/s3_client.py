@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 __all__ = [
+    "CHECK_ATTEMPTS",
     "CONNECT_SECONDS",
     "MAX_REQUESTS",
     "READ_SECONDS",
@@ -54,6 +55,9 @@ __all__ = [
 
 MAX_REQUESTS = 16
 """Requests in flight per process; also the size of its connection pool."""
+
+CHECK_ATTEMPTS = 3
+"""Attempts of a preflight check: about two seconds when nobody answers."""
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
@@ -80,29 +84,35 @@ def endpoint() -> str:
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
 
 
-def s3_client() -> S3Client:
+def s3_client(attempts: int | None = None) -> S3Client:
     """Return this process' client for the present environment.
+
+    Args:
+        attempts: Instead of `max_attempts()`; `check` asks for few, to fail soon.
 
     Raises:
         StoreError: The environment can't make a client (profile, region).
     """
     try:
-        return _cached_client(os.getpid(), aws_environment())
+        return _cached_client(os.getpid(), aws_environment(), attempts or max_attempts())
     except (BotoCoreError, ValueError) as error:
-        raise StoreError(
-            f"S3 is not configured: {_one_line(error)}; correct the AWS_* environment"
-        ) from error
+        reason = _one_line(error)
+        raise StoreError(f"S3 is not configured: {reason}; correct the AWS_* environment") from error
 
 
 @functools.lru_cache(maxsize=8)
-def _cached_client(pid: int, environment: tuple[tuple[str, str], ...]) -> S3Client:  # noqa: ARG001
+def _cached_client(
+    pid: int,  # noqa: ARG001 - clients don't survive a fork
+    environment: tuple[tuple[str, str], ...],  # noqa: ARG001
+    attempts: int,
+) -> S3Client:
     # a session of its own: boto3's default session is not thread-safe and keeps old credentials
     return boto3.session.Session().client(
         "s3",
         config=Config(
             connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
-            retries={"mode": "standard", "total_max_attempts": max_attempts()},
+            retries={"mode": "standard", "total_max_attempts": attempts},
             max_pool_connections=MAX_REQUESTS,
             # we send a sha256 of our own; the default trailing checksum is not understood everywhere
             request_checksum_calculation="when_required",
@@ -146,7 +156,7 @@ def explain(error: Exception, uri: str) -> StoreError:
     elif isinstance(error, NoRegionError):
         reason = "no region; set AWS_DEFAULT_REGION"
     elif isinstance(error, (BotoConnectionError, ConnectTimeoutError, HTTPClientError)):
-        reason = f"can't reach {endpoint()} ({_one_line(error)}); check AWS_ENDPOINT_URL and the network"
+        reason = f"can't reach {endpoint()} ({type(error).__name__}); check AWS_ENDPOINT_URL and the network"
     elif isinstance(error, ClientError):
         reason = _explain_reply(error, bucket)
     else:
@@ -164,9 +174,7 @@ def _explain_reply(error: ClientError, bucket: str) -> str:
             "and AWS_ENDPOINT_URL"
         )
     if status == 403:
-        return (
-            f"access denied by {endpoint()} ({code}); grant the access key list, read and write on {bucket!r}"
-        )
+        return f"{endpoint()} denied access ({code}); grant the access key list, read and write on {bucket!r}"
     if code in {"NoSuchKey", "404"}:
         return "no such object; correct the name, or run the build again to restore it"
     if code == "InvalidRange":

@@ -57,6 +57,17 @@ class SourceRoot:
     def _root(self) -> str:
         return "/".join(part for part in (self.bucket, self.prefix) if part)
 
+    def check(self) -> None:
+        """Make sure, before any work, that the root can be listed and holds something.
+
+        Raises:
+            SourceError: Not reachable, refused, no such bucket or directory, nothing there.
+        """
+        if self.scheme == "s3":
+            S3Store(self.bucket, self.prefix, readonly=True).check()
+        elif next(self.list(), None) is None:
+            raise SourceError(f"{self.uri}: holds no file; correct the address")
+
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Stream the files whose key starts with `prefix`, by ascending key, with size and ETag.
 
@@ -106,12 +117,9 @@ class SourceRoot:
         """Call one method of the file system; FileNotFoundError passes through."""
         try:
             with request_slot():
-                return getattr(_filesystem(self.scheme, os.getpid(), aws_environment()), verb)(
-                    path, **options
-                )
-        except FileNotFoundError as error:
-            if self.scheme == "s3" and "bucket" in str(error).lower():
-                raise explain(error.__cause__ or error, f"{self.uri}/{key}") from error  # type: ignore[arg-type]
+                filesystem = _filesystem(self.scheme, os.getpid(), aws_environment())
+                return getattr(filesystem, verb)(path, **options)
+        except FileNotFoundError:
             raise
         except OSError as error:
             cause = error.__cause__
@@ -133,9 +141,7 @@ def open_source(root_uri: str) -> SourceRoot:
     """
     scheme, bucket, prefix = split_uri(root_uri)
     if scheme not in fsspec.available_protocols():
-        raise SourceError(
-            f"{root_uri}: fsspec knows no protocol {scheme!r}; use s3://bucket/prefix or a path"
-        )
+        raise SourceError(f"{root_uri}: no protocol {scheme!r} in fsspec; use s3://bucket/prefix or a path")
     return SourceRoot(scheme, bucket, prefix)
 
 
