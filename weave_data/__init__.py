@@ -1,1 +1,28 @@
-"""A dataset compiler for video-language training."""
+"""A dataset compiler for video-language training.
+
+    object store                                                                    object store
+    CSV + videos -> catalog -> decode -> embed -> cluster -> weave -> shard -> manifest + Parquet
+                    (clips)   (frames)  (vectors) (groups)   (plan)  (samples)
+
+The plan is the data set: which clips, frames, captions and prompt make which sample, in which order,
+is a pure, seeded function; materialising bytes is a separate, dumb step. Every file is a pure
+function of its inputs, committed once, so any worker may compute any file and resuming is "do the
+rest". Every clip that went in is accounted for.
+
+Rooms, in flow order; stages are siblings and only `pipeline` knows their order:
+
+    errors, records, tables, frame_policy   what everything shares
+    config                                  strict settings from YAML and dotted overrides
+    storage                                 five verbs and one compare-and-swap on disk and S3
+    catalog, decode, embed, cluster, caption, weave, shard    the stages
+    execute                                 runs a stage's items on Ray Data or in process
+    pipeline                                the build
+    trainers                                the contract a trainer plugs in with
+    report, starter, cli                    cards and pictures, first configuration, commands
+
+Importing this package loads neither torch nor ray.
+"""
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__"]
