@@ -38,16 +38,19 @@ from weave_data.shard.slices import (
     shard_path,
     shard_slices,
 )
+from weave_data.shard.verify import RecipeReport, VerifyReport, verify_output
 from weave_data.shard.writer import ShardReceipt, ShardRequest, write_shard
 
 __all__ = [
     "ADDRESS_SCHEMA",
     "Difference",
     "Manifest",
+    "RecipeReport",
     "ShardEntry",
     "ShardReceipt",
     "ShardRequest",
     "ShardSlice",
+    "VerifyReport",
     "WovenDataset",
     "check_settings",
     "count_rows",
@@ -69,5 +72,6 @@ __all__ = [
     "row_group_span",
     "shard_path",
     "shard_slices",
+    "verify_output",
     "write_shard",
 ]

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from weave_data.errors import VerificationError
 
-__all__ = ["ADDRESS_SCHEMA", "FramePlaces", "locate_frames"]
+__all__ = ["ADDRESS_SCHEMA", "FramePlaces", "as_array", "flat_list", "locate_frames"]
 
 
 def _list_of(item: pa.DataType) -> pa.DataType:
@@ -92,9 +92,9 @@ def locate_frames(plan: pa.Table, addresses: pa.Table) -> FramePlaces:
     Raises:
         VerificationError: A planned clip or frame is not stored.
     """
-    frame_clip, row_offsets = _flat_list(plan, "frame_clip")
-    frame_index, _ = _flat_list(plan, "frame_index")
-    clips, clip_offsets = _flat_list(plan, "clips")
+    frame_clip, row_offsets = flat_list(plan, "frame_clip")
+    frame_index, _ = flat_list(plan, "frame_index")
+    clips, clip_offsets = flat_list(plan, "clips")
     frame_row = np.repeat(np.arange(plan.num_rows), np.diff(row_offsets))
     clip_position = clip_offsets[frame_row] + frame_clip.to_numpy(zero_copy_only=False)
     clip_ids = clips.field("clip_id")
@@ -114,7 +114,7 @@ def _places(
     clip_id: pa.Array,
     index: Int64Array,
 ) -> FramePlaces:
-    tar = _flat_list(addresses, "frame_tar")[0]
+    tar = flat_list(addresses, "frame_tar")[0]
     if not pa.types.is_dictionary(tar.type):
         tar = tar.dictionary_encode()
     has_frames = np.diff(row_offsets) > 0
@@ -162,7 +162,7 @@ def _rows_of(clip_ids: pa.Array, addresses: pa.Table) -> Int64Array:
 
 def _match(clip_row: Int64Array, index: Int64Array, addresses: pa.Table, clip_id: pa.Array) -> Int64Array:
     """Position of every planned frame among the flattened stored frames."""
-    stored_index, offsets = _flat_list(addresses, "frame_index")
+    stored_index, offsets = flat_list(addresses, "frame_index")
     stored_row = np.repeat(np.arange(addresses.num_rows), np.diff(offsets))
     keys = stored_row * _INDEX_SPAN + stored_index.to_numpy(zero_copy_only=False)
     order = np.argsort(keys, kind="stable")
@@ -188,7 +188,7 @@ def _empty(column: pa.ChunkedArray) -> pa.Array:
     return pa.array([], column.type)
 
 
-def _flat_list(table: pa.Table, name: str) -> tuple[Any, Int64Array]:
+def flat_list(table: pa.Table, name: str) -> tuple[Any, Int64Array]:
     """Flattened values of a list column and int64[rows + 1] offsets into them, from 0."""
     column = as_array(table[name])
     lengths = column.value_lengths().to_numpy(zero_copy_only=False)
@@ -198,5 +198,5 @@ def _flat_list(table: pa.Table, name: str) -> tuple[Any, Int64Array]:
 
 
 def _flat_numbers(table: pa.Table, name: str) -> npt.NDArray[Any]:
-    values, _ = _flat_list(table, name)
+    values, _ = flat_list(table, name)
     return np.asarray(values.to_numpy(zero_copy_only=False))

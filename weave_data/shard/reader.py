@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -37,6 +38,8 @@ __all__ = [
 ]
 
 _MAX_FOOTERS = 256  # about 0.2 MB of bytes each at 64 row groups; enough for the open lanes of a feed
+
+_FIND_THREADS = 8
 
 _footers: OrderedDict[tuple[str, str], pq.FileMetaData] = OrderedDict()
 _footers_lock = threading.Lock()
@@ -115,7 +118,7 @@ def read_footer(store: Store, shard: ShardEntry) -> pq.FileMetaData:
     return footer
 
 
-def row_group_bytes(footer: pq.FileMetaData, index: int) -> tuple[int, int]:
+def _row_group_bytes(footer: pq.FileMetaData, index: int) -> tuple[int, int]:
     """Bytes `[start, stop)` of all column chunks of one row group."""
     group = footer.row_group(index)
     starts, stops = [], []
@@ -150,7 +153,7 @@ def read_row_group(
     footer = read_footer(store, shard)
     if not 0 <= index < footer.num_row_groups:
         raise IndexError(f"{shard.path}: row group {index}, the shard has {footer.num_row_groups}")
-    start, stop = row_group_bytes(footer, index)
+    start, stop = _row_group_bytes(footer, index)
     return _parse(store.get_range(shard.path, start, stop), start, footer, index, shard, columns)
 
 
@@ -193,26 +196,43 @@ def find_sample(store: Store, manifest: Manifest, sample_id: str) -> WovenSample
     Raises:
         ConfigError: No sample, or several, have that id.
     """
-    found: list[tuple[ShardEntry, int, int, str]] = []
-    for shard in manifest.shards:
-        footer = read_footer(store, shard)
-        for index in range(footer.num_row_groups):
-            ids = _read_ids(store, shard, footer, index)
-            rows = pc.indices_nonzero(pc.starts_with(ids, sample_id)).to_pylist()
-            found += [(shard, index, row, ids[row].as_py()) for row in rows]
-        if any(entry[3] == sample_id for entry in found):
-            break
-    exact = [entry for entry in found if entry[3] == sample_id] or found
+    found: list[_Place] = []
+    with ThreadPoolExecutor(_FIND_THREADS, thread_name_prefix="find") as pool:
+        for shard in manifest.shards:
+            found += _places_of(store, shard, sample_id, pool)
+            if any(place.sample_id == sample_id for place in found):
+                break
+    exact = [place for place in found if place.sample_id == sample_id] or found
     if len(exact) != 1:
         known = "no sample has" if not exact else f"{len(exact)} samples have"
         raise ConfigError(f"{known} an id beginning with {sample_id!r} in recipe {manifest.recipe}")
-    shard, index, row, _ = exact[0]
-    table = read_row_group(store, shard, index).slice(row, 1)
+    place = exact[0]
+    table = read_row_group(store, place.shard, place.group).slice(place.row, 1)
     return WovenSample.from_row(table.to_pylist()[0])
 
 
+@dataclass(frozen=True)
+class _Place:
+    shard: ShardEntry
+    group: int
+    row: int
+    sample_id: str
+
+
+def _places_of(store: Store, shard: ShardEntry, prefix: str, pool: ThreadPoolExecutor) -> list[_Place]:
+    footer = read_footer(store, shard)
+    groups = range(footer.num_row_groups)
+    found = []
+    for group, ids in zip(
+        groups, pool.map(lambda i: _read_ids(store, shard, footer, i), groups), strict=True
+    ):
+        rows = pc.indices_nonzero(pc.starts_with(ids, prefix)).to_pylist()
+        found += [_Place(shard, group, row, ids[row].as_py()) for row in rows]
+    return found
+
+
 def _read_ids(store: Store, shard: ShardEntry, footer: pq.FileMetaData, index: int) -> pa.ChunkedArray:
-    chunk = footer.row_group(index).column(0)
+    chunk = footer.row_group(index).column(0)  # sample_id is the schema's first leaf
     start = chunk.dictionary_page_offset or chunk.data_page_offset
     data = store.get_range(shard.path, start, start + chunk.total_compressed_size)
     return _parse(data, start, footer, index, shard, ["sample_id"])["sample_id"]
