@@ -43,7 +43,7 @@ class _DeclareMissingOps(MetaPathFinder):
 
 
 def _declare() -> None:
-    import torch  # noqa: PLC0415  only reached from inside the import of torchvision
+    import torch  # only reached from inside the import of torchvision
 
     for name, schema in _SCHEMAS.items():
         torch.library.define(name, schema)

@@ -1,0 +1,55 @@
+"""The caption tokenizer: any text round-trips, training does not depend on order."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_rows import CAPTIONS
+
+from weave_data.errors import ConfigError
+from weave_train.tokenizer import load_tokenizer, save_tokenizer, train_caption_tokenizer
+
+
+@given(text=st.text(max_size=40))
+@settings(max_examples=60, deadline=None)
+def test_any_text_round_trips(tokenizer: Any, text: str) -> None:
+    ids = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+    assert tokenizer.decode(ids) == text
+
+
+def test_training_does_not_depend_on_the_order_of_captions() -> None:
+    shuffled = random.Random(3).sample(CAPTIONS, len(CAPTIONS))
+    first, second = (train_caption_tokenizer(c, vocab_size=320) for c in (CAPTIONS, shuffled))
+    assert first.backend_tokenizer.to_str() == second.backend_tokenizer.to_str()
+
+
+def test_merges_shorten_captions(tokenizer: Any) -> None:
+    text = CAPTIONS[0]
+    assert len(tokenizer.encode(text, add_special_tokens=False)) < len(text) / 3
+
+
+def test_a_saved_tokenizer_comes_back(tokenizer: Any, tmp_path: Path) -> None:
+    save_tokenizer(tokenizer, tmp_path)
+    loaded = load_tokenizer(tmp_path)
+    text = CAPTIONS[3] + " é 日本 </s>"
+    for one in (text, ""):
+        assert loaded.encode(one, add_special_tokens=False) == tokenizer.encode(one, add_special_tokens=False)
+    assert loaded.decode(loaded.encode(text, add_special_tokens=False, split_special_tokens=True)) == text
+    ids = ("bos_token_id", "eos_token_id", "pad_token_id")
+    assert [getattr(loaded, name) for name in ids] == [getattr(tokenizer, name) for name in ids]
+    assert len(loaded) == len(tokenizer)
+
+
+def test_a_vocabulary_smaller_than_the_bytes_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at least 259"):
+        train_caption_tokenizer(CAPTIONS, vocab_size=200)
+
+
+def test_a_directory_without_a_tokenizer_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="can't load a tokenizer"):
+        load_tokenizer(tmp_path)

@@ -1,0 +1,209 @@
+"""The video-language model: a frozen tower beside a trained core.
+
+    pixels --tower (frozen, every rank has it)--> features --core--> loss
+                                                   core = projector -> splice -> language model
+
+Only `core` is what an engine wraps and partitions. The tower is not a submodule of it: ZeRO-3 would
+cut frozen weights in pieces, too.
+
+Shapes: B rows, S tokens, F frames, P patches per frame, D tower width, E text width, N supervised tokens.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812  torch's own name for it
+from torch import nn
+
+from weave_data.errors import ConfigError
+from weave_train.batch import Batch
+from weave_train.generate import generate_text
+from weave_train.language import build_language_model, embedding_shape
+from weave_train.model_settings import ModelSettings
+from weave_train.pixels import Frames
+from weave_train.projector import build_projector
+from weave_train.prompt import IGNORE_INDEX, VISUAL_TOKEN_ID, PromptBuilder
+from weave_train.vision import VisionTower, build_tower, num_visual_tokens, tower_sha256
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+__all__ = [
+    "VideoLanguageCore",
+    "VideoLanguageModel",
+    "assemble_model",
+    "build_model",
+    "compute_dtype",
+    "num_visual_tokens",
+    "tower_sha256",
+]
+
+
+def compute_dtype(settings: ModelSettings) -> torch.dtype:
+    """Dtype that towers and cores compute in."""
+    return torch.bfloat16 if settings.precision == "bf16" else torch.float32
+
+
+class VideoLanguageCore(nn.Module):
+    """Projector and language model. Parameters are only touched inside submodules' forwards."""
+
+    def __init__(self, projector: nn.Module, language_model: nn.Module) -> None:
+        super().__init__()
+        self.projector = projector
+        self.language_model: Any = language_model
+
+    def embed(self, features_FPD: torch.Tensor, input_ids_BS: torch.Tensor) -> torch.Tensor:  # noqa: N803
+        """Embed text and put projected features where the placeholders are, in order.
+
+        Args:
+            features_FPD: [F, P, D]; a frame that no placeholder takes only joins the graph.
+            input_ids_BS: int64[B, S] with `VISUAL_TOKEN_ID` at visual positions.
+
+        Returns:
+            [B, S, E].
+        """
+        is_visual = input_ids_BS == VISUAL_TOKEN_ID
+        text = self.language_model.get_input_embeddings()(input_ids_BS.masked_fill(is_visual, 0))
+        visual = self.projector(features_FPD.to(text.dtype))
+        embedded: torch.Tensor = text.masked_scatter(is_visual.unsqueeze(-1), visual)
+        return embedded
+
+    def forward(self, features_FPD: torch.Tensor, batch: Batch) -> torch.Tensor:  # noqa: N803
+        """Sum of the cross-entropies of the supervised tokens.
+
+        Logits exist only at supervised positions, and are fp32 there. Where nothing is supervised,
+        one ignored position keeps the head in the graph: the loss is 0 and so is every gradient.
+
+        Args:
+            features_FPD: From `VideoLanguageModel.encode(batch.pixels)`.
+            batch: On the same device.
+
+        Returns:
+            fp32 scalar; the sum, not the mean, over `batch.num_supervised` tokens.
+        """
+        hidden_BSE = self.language_model.base_model(  # noqa: N806  shape suffix
+            inputs_embeds=self.embed(features_FPD, batch.input_ids),
+            attention_mask=batch.attention_mask,
+            use_cache=False,
+        ).last_hidden_state
+        targets_BS = batch.labels[:, 1:]  # noqa: N806  position i predicts token i + 1
+        is_target = targets_BS != IGNORE_INDEX
+        if batch.num_supervised == 0:
+            is_target[0, 0] = True
+        hidden_NE = hidden_BSE[:, :-1][is_target]  # noqa: N806
+        logits = self.language_model.get_output_embeddings()(hidden_NE).float()
+        return F.cross_entropy(logits, targets_BS[is_target], ignore_index=IGNORE_INDEX, reduction="sum")
+
+
+class VideoLanguageModel:
+    """A tower, a core, and what is needed to speak with them.
+
+    Attributes:
+        tower: Frozen, in the compute dtype, replicated on every rank; not a submodule of `core`.
+        core: What an engine wraps; fp32 as built, in the compute dtype as loaded.
+        settings: The run's section `model`.
+        tokenizer: The run's.
+    """
+
+    def __init__(
+        self,
+        *,
+        tower: VisionTower,
+        core: VideoLanguageCore,
+        settings: ModelSettings,
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> None:
+        self.tower = tower
+        self.core = core
+        self.settings = settings
+        self.tokenizer = tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tower is."""
+        return next(self.tower.parameters()).device
+
+    @torch.no_grad()
+    def encode(self, pixels_F3HW: torch.Tensor) -> torch.Tensor:  # noqa: N803
+        """Features of frames: uint8[F, 3, px, px] -> [F, P, D] in the compute dtype, without graph."""
+        return self.tower(pixels_F3HW.to(self.device))
+
+    def get_prompt_builder(self, system_prompt: str | None = None) -> PromptBuilder:
+        """Start a conversation in the format the run was trained with."""
+        return PromptBuilder(system_prompt, eos_token=self.tokenizer.eos_token)
+
+    def generate(
+        self,
+        frames: Frames,
+        prompt_text: str | PromptBuilder,
+        *,
+        do_sample: bool = False,
+        max_new_tokens: int = 512,
+        temperature: float = 1.0,
+        seed: int | None = None,
+    ) -> str:
+        """Answer a prompt about frames; see `generate.generate_text`."""
+        return generate_text(
+            self,
+            frames,
+            prompt_text,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature if do_sample else None,
+            seed=seed,
+        )
+
+
+def build_model(
+    settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, *, device: torch.device | str = "cpu"
+) -> VideoLanguageModel:
+    """Build a model for a new run: seeded where random, with the process's random streams untouched.
+
+    Args:
+        settings: Section `model` of the configuration.
+        tokenizer: From `tokenizer.resolve_tokenizer`.
+        device: Where tower and core go.
+
+    Returns:
+        The tower in the compute dtype, the core in fp32.
+
+    Raises:
+        ConfigError: Unknown ids, or settings that don't fit each other.
+        DeviceError: Weights that are asked for are not there.
+    """
+    vlm = assemble_model(settings, tokenizer)
+    vlm.tower.to(device)
+    vlm.core.to(device)
+    return vlm
+
+
+def assemble_model(
+    settings: ModelSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    language_config: PretrainedConfig | None = None,
+) -> VideoLanguageModel:
+    """`build_model` on the CPU.
+
+    Args:
+        settings: As there.
+        tokenizer: As there.
+        language_config: Of a stored run: all weights are left random, for the caller to fill, and
+            neither a hub nor the directory of the base model is read.
+    """
+    tower = build_tower(settings, with_weights=language_config is None)
+    language_model = build_language_model(settings, tokenizer, config=language_config)
+    core = VideoLanguageCore(
+        build_projector(
+            settings.projector_id,
+            vision_dim=tower.spec.dim,
+            text_dim=embedding_shape(language_model)[1],
+        ),
+        language_model,
+    )
+    if tokenizer.pad_token_id is None:
+        raise ConfigError("the tokenizer has no padding token; load it with tokenizer.load_tokenizer")
+    return VideoLanguageModel(
+        tower=tower.to(compute_dtype(settings)), core=core, settings=settings, tokenizer=tokenizer
+    )

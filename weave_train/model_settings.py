@@ -1,0 +1,66 @@
+"""What a run's model is: saved with the run, and all that `load` needs to rebuild it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from weave_data.config import FramesConfig, StrictModel
+
+__all__ = ["ModelSettings"]
+
+PROJECTORS = ("linear", "gelu-mlp", "fused-gelu-mlp")
+RESIZE_STRATEGIES = ("resize-naive", "resize-crop", "letterbox")
+
+
+class ModelSettings(StrictModel):
+    """Section `model` of a run's configuration.
+
+    Attributes:
+        vision_backbone_id: A row of `vision.TOWERS`, e.g. `video-tiny-vit`.
+        vision_weights: `pretrained` (timm's hub tag), `random` (seeded, written out), or a local
+            weight file in timm's layout. `video-tiny-vit` is always random.
+        llm_backbone_id: `tiny-llama` (seeded random), or `hf:DIR`, a local causal LM of transformers.
+        arch_specifier: Projector, with `no-align+` in front when there is no align stage.
+        image_resize_strategy: How a frame becomes the tower's square.
+        llm_max_length: Longest sequence in tokens; text and T * P visual tokens together.
+        num_frames: Frames `frames_from_video` takes for one video; T of a training row is its own.
+        seed: Of every random weight.
+        precision: Of compute; trained weights have an fp32 master.
+        frames: How the frames the run was trained on were sampled and stored.
+    """
+
+    vision_backbone_id: str = "video-tiny-vit"
+    vision_weights: str = "pretrained"
+    llm_backbone_id: str = "tiny-llama"
+    arch_specifier: str = "no-align+gelu-mlp"
+    image_resize_strategy: str = "resize-naive"
+    llm_max_length: Annotated[int, Field(ge=8)] = 2048
+    num_frames: Annotated[int, Field(ge=1)] = 8
+    seed: Annotated[int, Field(ge=0)] = 7
+    precision: Literal["fp32", "bf16"] = "bf16"
+    frames: FramesConfig = FramesConfig()
+
+    @property
+    def projector_id(self) -> str:
+        """`arch_specifier` without `no-align+`."""
+        return self.arch_specifier.removeprefix("no-align+")
+
+    @field_validator("arch_specifier")
+    @classmethod
+    def _check_arch(cls, value: str) -> str:
+        if value.removeprefix("no-align+") not in PROJECTORS:
+            raise ValueError(
+                f"{value!r}: choose {', '.join(PROJECTORS)}, with or without 'no-align+' in front"
+            )
+        return value
+
+    @field_validator("image_resize_strategy")
+    @classmethod
+    def _check_resize(cls, value: str) -> str:
+        if value not in RESIZE_STRATEGIES:
+            raise ValueError(f"{value!r}: choose {', '.join(RESIZE_STRATEGIES)}")
+        if value != "resize-naive":
+            raise ValueError(f"{value!r} is not supported yet; use resize-naive")
+        return value
