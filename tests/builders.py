@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from weave_data.records import PLAN_SCHEMA, StageCount
+from weave_data.records import PLAN_SCHEMA, StageCount, content_key
 from weave_data.shard import (
     ADDRESS_SCHEMA,
     Manifest,
@@ -33,6 +33,7 @@ from weave_data.shard import (
     write_shard,
 )
 from weave_data.storage import Store, commit_exact, open_store
+from weave_data.tables import sha256_hex, table_bytes
 
 COLOURS = {
     "red": (214, 48, 49),
@@ -77,7 +78,9 @@ def make_world(
     clips = [
         _make_clip(index, per_clip, image_px, rng) for index in range((rows + val_rows) * clips_per_sample)
     ]
-    tars, addresses = _store_clips(clips, image_px)
+    # recipes of other shapes may share one output: their frames lie under other keys
+    frames_key = content_key("frames", clips=len(clips), per_clip=per_clip, seed=seed, image_px=image_px)
+    tars, addresses = _store_clips(clips, frames_key, image_px)
     strategy = "single" if clips_per_sample == 1 else "clustered"
     plan_rows = []
     for split, first, last in (("train", 0, rows), ("val", rows, rows + val_rows)):
@@ -130,7 +133,7 @@ def build_manifest(world: World, store: Store) -> Manifest:
     """Write tars and shards; the manifest that describes them, not yet published."""
     write_world(world, store)
     settings = world.configuration["recipe"]
-    inputs = {"catalog": "c" * 32, "frames": "f" * 32, "plan": "p" * 32}
+    inputs = {"catalog": "c" * 32, "plan": sha256_hex(table_bytes(world.plan))}
     draft = _manifest(world, inputs, ())
     receipts = write_shards(world, store, draft.fingerprint)
     assert settings["shard_rows"] == draft.shard_rows
@@ -231,10 +234,10 @@ def _draw(colour: str, direction: str, progress: float, background: Any, image_p
     return sink.getvalue()
 
 
-def _store_clips(clips: list[_MadeClip], image_px: int) -> tuple[dict[str, bytes], pa.Table]:
+def _store_clips(clips: list[_MadeClip], frames_key: str, image_px: int) -> tuple[dict[str, bytes], pa.Table]:
     tars, addresses = {}, []
     for part, first in enumerate(range(0, len(clips), _CLIPS_PER_TAR)):
-        key = f"frames/{'f' * 32}/{part % 256:02x}/part-{part:05d}/layer.tar"
+        key = f"frames/{frames_key}/{part % 256:02x}/part-{part:05d}/layer.tar"
         sink = io.BytesIO()
         members = clips[first : first + _CLIPS_PER_TAR]
         with tarfile.open(fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT) as tar:

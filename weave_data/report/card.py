@@ -1,0 +1,194 @@
+"""`card.md`: what an output holds, for people; a function of its manifests alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+
+from weave_data.errors import ConflictError
+from weave_data.records import StageCount
+from weave_data.shard import Manifest, list_recipes, manifest_sha256, read_manifest
+from weave_data.storage import Store
+from weave_data.tables import sha256_hex
+
+__all__ = ["CARD_KEY", "publish_card", "render_card"]
+
+CARD_KEY = "card.md"
+
+_MAX_RACES = 5
+_NOT_SEMANTIC = (
+    "**Groups are not semantic**: {why}, so clips of one sample share nothing but chance. "
+    "Set `embedding.model` and `embedding.pretrained` to trained weights to group by content."
+)
+
+
+@dataclass(frozen=True)
+class _SplitRow:
+    split: str
+    epoch: int
+    rows: int
+    shards: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class _Reason:
+    stage: str
+    why: str
+    reason: str
+    clips: int
+
+
+@dataclass(frozen=True)
+class _Card:
+    recipe: str
+    clips_per_sample: Any
+    frames_per_sample: Any
+    num_rows: int
+    num_frames: int
+    num_bytes: int
+    num_shards: int
+    sentences: list[str]
+    splits: list[_SplitRow]
+    totals: tuple[StageCount, ...]
+    reasons: list[_Reason]
+    fingerprint: str
+    manifest_sha256: str
+    identity: list[tuple[str, str]]
+    settings: list[tuple[str, str]]
+
+
+def render_card(manifests: Sequence[Manifest], *, pair_cosine: Mapping[str, float] | None = None) -> str:
+    """Markdown of one or more recipes of an output.
+
+    Args:
+        manifests: Published recipes; the card lists them by name.
+        pair_cosine: Mean cosine of pairs within a group, by recipe, where it was measured.
+    """
+    ordered = sorted(manifests, key=lambda manifest: manifest.recipe)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("weave_data.report", "."),
+        autoescape=False,  # noqa: S701 - Markdown, not HTML; `cell` keeps tables whole
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(thousands=_thousands, cell=_cell)
+    return environment.get_template("card.md.j2").render(
+        cards=[_card(manifest, (pair_cosine or {}).get(manifest.recipe)) for manifest in ordered],
+        first=ordered[0].recipe if ordered else "RECIPE",
+        first_directory=ordered[0].fingerprint[:12] if ordered else "FINGERPRINT",
+    )
+
+
+def publish_card(store: Store, *, pair_cosine: Mapping[str, float] | None = None) -> str:
+    """Write `card.md` for every recipe published in an output; its text.
+
+    Two builds that finish together both find their recipe in it: who loses the swap looks again.
+    """
+    for attempt in range(_MAX_RACES):
+        current = store.get(CARD_KEY) if store.head(CARD_KEY) is not None else None
+        manifests = [read_manifest(store, recipe) for recipe in list_recipes(store)]
+        text = render_card(manifests, pair_cosine=pair_cosine)
+        if current == text.encode():
+            break
+        try:
+            store.replace(CARD_KEY, text.encode(), expected=None if current is None else sha256_hex(current))
+        except ConflictError:
+            if attempt + 1 == _MAX_RACES:
+                raise
+        else:
+            break
+    return text
+
+
+def _card(manifest: Manifest, cosine: float | None) -> _Card:
+    recipe = manifest.configuration.get("recipe", {})
+    weights = [
+        (f"weights of {role}, sha256", value) for role, value in sorted(manifest.weights_sha256.items())
+    ]
+    stages = [
+        (f"ran with {name}", _show(value)) for name, value in flatten_settings(manifest.float_stages).items()
+    ]
+    inputs = [(f"{name}", _show(value)) for name, value in sorted(manifest.inputs.items())]
+    frames_per_sample = recipe.get("frames_per_sample", 0)
+    return _Card(
+        recipe=manifest.recipe,
+        clips_per_sample=recipe.get("clips_per_sample", "?"),
+        frames_per_sample=frames_per_sample,
+        num_rows=manifest.num_rows,
+        num_frames=manifest.num_rows * frames_per_sample,
+        num_bytes=manifest.num_bytes,
+        num_shards=len(manifest.shards),
+        sentences=_sentences(manifest, cosine),
+        splits=_splits(manifest),
+        totals=manifest.totals,
+        reasons=_reasons(manifest.totals),
+        fingerprint=manifest.fingerprint,
+        manifest_sha256=manifest_sha256(manifest),
+        identity=weights + stages + inputs,
+        settings=[(name, _show(value)) for name, value in flatten_settings(manifest.configuration).items()],
+    )
+
+
+def _sentences(manifest: Manifest, cosine: float | None) -> list[str]:
+    found = []
+    limit = manifest.configuration.get("source", {}).get("limit")
+    if limit is not None:
+        found.append(f"**A preview**: only the first {limit:,} clips of the catalog (`source.limit`).")
+    embedding = manifest.configuration.get("embedding")
+    if embedding is not None:
+        if embedding.get("model") == "none":
+            found.append(_NOT_SEMANTIC.format(why="`embedding.model` is `none`"))
+        elif embedding.get("pretrained") == "random":
+            found.append(_NOT_SEMANTIC.format(why="the embedding model has random weights"))
+    if cosine is not None:
+        found.append(f"Mean cosine of clip pairs within a sample: {cosine:.4f}.")
+    return found
+
+
+def _splits(manifest: Manifest) -> list[_SplitRow]:
+    groups = dict.fromkeys((shard.split, shard.epoch) for shard in manifest.shards)
+    rows = []
+    for split, epoch in groups:
+        shards = manifest.select(split=split, epoch=epoch)
+        rows.append(
+            _SplitRow(split, epoch, sum(s.rows for s in shards), len(shards), sum(s.bytes for s in shards))
+        )
+    return rows
+
+
+def _reasons(totals: Sequence[StageCount]) -> list[_Reason]:
+    return [
+        _Reason(count.stage, why, str(reason), clips)
+        for count in totals
+        for why, counts in (("filtered", count.filtered), ("rejected", count.rejected))
+        for reason, clips in sorted(counts.items())
+        if clips
+    ]
+
+
+def flatten_settings(settings: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted path, sorted."""
+    flat: dict[str, Any] = {}
+    for name, value in sorted(settings.items()):
+        path = f"{prefix}.{name}" if prefix else name
+        flat.update(flatten_settings(value, prefix=path) if isinstance(value, Mapping) else {path: value})
+    return flat
+
+
+def _show(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _thousands(value: int) -> str:
+    return f"{value:,}"
+
+
+def _cell(value: Any) -> str:
+    """Text of a table cell: pipes, backticks and line breaks would end it."""
+    text = str(value).replace("\\", "\\\\").replace("|", "\\|").replace("`", "'")
+    return " ".join(text.split())
