@@ -37,11 +37,15 @@ class RayResources:
 
 
 class RayExecutor:
-    """Runs steps on Ray Data; Ray starts at the first step and only stops if it was ours."""
+    """Runs steps on Ray Data; Ray starts at the first step and only stops if it was ours.
+
+    A Ray that this process is connected to already is used as it is.
+    """
 
     def __init__(self, resources: RayResources) -> None:
         self._resources = resources
         self._is_started = False
+        self._is_ours = False
 
     def prepare(self) -> None:
         """Start Ray early when GPUs are asked for or a cluster is named; see `Executor.prepare`."""
@@ -61,17 +65,26 @@ class RayExecutor:
 
     def close(self) -> None:
         """Shut a private Ray down; leave a cluster alone."""
-        if self._is_started:
+        if self._is_ours:
             import ray
 
             ray.shutdown()
-            self._is_started = False
+        self._is_started = self._is_ours = False
 
     def _start(self) -> None:
         import ray
 
         if self._is_started:
             return
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
+        if not ray.is_initialized():
+            self._connect()
+        self._is_started = True
+        _check_gpus(self._resources.num_gpus)
+
+    def _connect(self) -> None:
+        import ray
+
         address = self._resources.address or _job_address()
         arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
         if address is None:
@@ -85,8 +98,7 @@ class RayExecutor:
                 f"execution.ray_address: no Ray cluster answers at {address!r} ({error}); "
                 "start one with `ray start --head`, or leave it null for a private one"
             ) from error
-        self._is_started = True
-        _check_gpus(self._resources.num_gpus)
+        self._is_ours = True
 
     def _dataset(self, step: Step) -> ray.data.Dataset:
         import ray.data

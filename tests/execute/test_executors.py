@@ -1,0 +1,97 @@
+"""Executors run every item once, wherever, and bring back receipts or our own errors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from weave_data.errors import DeviceError, SourceError
+from weave_data.execute import ActorPool, Executor, InProcessExecutor, RayExecutor, RayResources, Step
+
+NUM_ITEMS = 40
+
+
+@dataclass(frozen=True)
+class Square:
+    """CPU work; refuses one number."""
+
+    refused: int | None = None
+
+    def __call__(self, number: int) -> tuple[int, int]:
+        if number == self.refused:
+            raise SourceError(f"number {number} refused")
+        return number * number, os.getpid()
+
+
+@dataclass(frozen=True)
+class AddDevice:
+    """Actor work; one process holds it for the whole step."""
+
+    is_broken: bool = False
+
+    def __call__(self, device: str) -> Callable[[tuple[int, int]], tuple[int, int, str, int]]:
+        if self.is_broken:
+            raise DeviceError("no weights here")
+        return lambda result: (*result, device, os.getpid())
+
+
+@pytest.fixture(scope="module")
+def ray_executor() -> Iterator[RayExecutor]:
+    executor = RayExecutor(RayResources(num_cpus=2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # workers import this module
+        yield executor
+        executor.close()
+
+
+@pytest.fixture(params=["in_process", pytest.param("ray", marks=pytest.mark.process)])
+def executor(request: pytest.FixtureRequest) -> Executor:
+    if request.param == "ray":
+        return request.getfixturevalue("ray_executor")
+    return InProcessExecutor()
+
+
+def test_every_item_comes_back_exactly_once(executor: Executor) -> None:
+    results = list(executor.run(Step("square", range(NUM_ITEMS), Square())))
+    assert sorted(square for square, _ in results) == [number * number for number in range(NUM_ITEMS)]
+
+
+def test_an_actor_sees_every_result_and_is_built_once(executor: Executor) -> None:
+    step = Step("square", range(NUM_ITEMS), Square(), ActorPool(AddDevice()))
+    results = list(executor.run(step))
+    assert sorted(result[0] for result in results) == [number * number for number in range(NUM_ITEMS)]
+    assert {result[2] for result in results} == {"cpu"}
+    assert len({result[3] for result in results}) == 1
+
+
+def test_an_error_raised_on_purpose_arrives_as_it_was_raised(executor: Executor) -> None:
+    with pytest.raises(SourceError, match="^number 7 refused$"):
+        list(executor.run(Step("square", range(NUM_ITEMS), Square(refused=7))))
+
+
+def test_an_actor_that_can_not_start_says_why(executor: Executor) -> None:
+    with pytest.raises(DeviceError, match="no weights here"):
+        list(executor.run(Step("square", range(3), Square(), ActorPool(AddDevice(is_broken=True)))))
+
+
+def test_no_items_start_nothing() -> None:
+    executor = RayExecutor(RayResources(address="10.255.255.1:1"))
+    assert list(executor.run(Step("square", [], Square()))) == []
+
+
+@pytest.mark.process
+def test_ray_work_runs_in_other_processes(ray_executor: RayExecutor) -> None:
+    results = list(ray_executor.run(Step("square", range(NUM_ITEMS), Square())))
+    assert os.getpid() not in {process_id for _, process_id in results}
+
+
+@pytest.mark.process
+def test_gpus_that_are_not_there_are_an_error_before_any_work(ray_executor: RayExecutor) -> None:
+    list(ray_executor.run(Step("square", range(1), Square())))  # Ray is up, without GPUs
+    greedy = RayExecutor(RayResources(num_gpus=64))
+    with pytest.raises(DeviceError, match="execution.gpus: 64 asked for"):
+        greedy.prepare()
