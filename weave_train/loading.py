@@ -4,17 +4,15 @@
     tokenizer/                        as trained with
     language/config.json              of the language model, so that the base model is not needed
     tower.safetensors, tower.sha256   frozen weights, once per run
-    latest                            name of the newest complete checkpoint
-    checkpoints/step-<n>/             trained weights by parameter name (fp32), `complete.json` last
+    checkpoints/step-<n>/             trained weights, see `checkpoint`
 
 Nothing in these files is executed: weights are safetensors, and no code of a model is read.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -23,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from weave_data.config import load_config, read_yaml
 from weave_data.errors import ConfigError, VerificationError
 from weave_data.torchvision_ops import install
+from weave_train.checkpoint import newest_checkpoint, read_checkpoint, read_weights
 from weave_train.model import VideoLanguageModel, assemble_model, compute_dtype, tower_sha256
 from weave_train.model_settings import ModelSettings
 from weave_train.tokenizer import load_tokenizer, save_tokenizer
@@ -30,7 +29,7 @@ from weave_train.tokenizer import load_tokenizer, save_tokenizer
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["load", "read_settings", "read_weights", "save_model_files"]
+__all__ = ["load", "read_settings", "save_model_files"]
 
 
 def save_model_files(vlm: VideoLanguageModel, run_dir: Path) -> str:
@@ -61,7 +60,7 @@ def load(
     """Rebuild the model of a run, exactly: nothing but the run directory is read.
 
     Args:
-        run_dir_or_checkpoint: A run directory (its `latest` checkpoint), or one of its
+        run_dir_or_checkpoint: A run directory (its newest complete checkpoint), or one of its
             `checkpoints/step-<n>`.
         device: Default: a GPU when there is one, else the CPU.
 
@@ -105,45 +104,16 @@ def read_settings(run_dir: Path) -> ModelSettings:
     raise ConfigError(f"{run_dir} is not a run directory: there is no config.json in it")
 
 
-def read_weights(checkpoint_dir: Path) -> dict[str, torch.Tensor]:
-    """Trained weights of a checkpoint, by parameter name of the core, fp32.
-
-    Raises:
-        ConfigError: The checkpoint is not complete.
-        VerificationError: A piece is missing or damaged, or two hold the same parameter.
-    """
-    weights: dict[str, torch.Tensor] = {}
-    for piece in _read_complete(checkpoint_dir).get("pieces", ["weights.safetensors"]):
-        tensors = _read_safetensors(checkpoint_dir / piece)
-        twice = sorted(weights.keys() & tensors.keys())
-        if twice:
-            raise VerificationError(f"{checkpoint_dir / piece}: {twice[0]} is in another piece, too")
-        weights |= tensors
-    return weights
-
-
 def _locate(path: Path) -> tuple[Path, Path]:
     if path.parent.name == "checkpoints":
         return path.parents[1], path
-    latest = path / "latest"
-    if not latest.is_file():
+    newest = newest_checkpoint(path)
+    if newest is None:
         raise ConfigError(
-            f"{path}: there is no finished checkpoint (no file {latest.name!r}); "
-            "give a run directory or one of its checkpoints/step-<n>"
+            f"{path}: there is no complete checkpoint in it; give a run directory or one of its "
+            "checkpoints/step-<n>"
         )
-    return path, path / "checkpoints" / latest.read_text(encoding="utf-8").strip()
-
-
-def _read_complete(checkpoint_dir: Path) -> dict[str, Any]:
-    try:
-        values = json.loads((checkpoint_dir / "complete.json").read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"{checkpoint_dir}: no complete.json: the checkpoint was never finished; use another step"
-        ) from error
-    except ValueError as error:
-        raise VerificationError(f"{checkpoint_dir / 'complete.json'}: damaged: {error}") from error
-    return dict(values)
+    return path, newest
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -159,7 +129,7 @@ def _check_tower(vlm: VideoLanguageModel, run_dir: Path, checkpoint_dir: Path) -
     stored = path.read_text(encoding="ascii").strip() if path.is_file() else None
     for origin, expected in (
         (path, stored),
-        (checkpoint_dir / "complete.json", _read_complete(checkpoint_dir).get("tower_sha256")),
+        (checkpoint_dir, read_checkpoint(checkpoint_dir).tower_sha256),
     ):
         if expected != found:
             raise VerificationError(

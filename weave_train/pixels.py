@@ -17,45 +17,39 @@ from weave_data.errors import ConfigError, VerificationError
 from weave_train.model_settings import ModelSettings
 from weave_train.vision import tower_spec
 
-__all__ = ["Frames", "decode_jpegs", "to_images", "to_pixels"]
+__all__ = ["Frames", "to_images", "to_pixels"]
 
 Frames = Sequence[bytes] | Sequence[Image.Image] | npt.NDArray[np.uint8]
 """JPEG bytes, PIL images, or uint8[T, H, W, 3]."""
 
 
-def decode_jpegs(jpegs: Sequence[bytes]) -> list[Image.Image]:
-    """Decode stored frames to RGB; sizes may differ between the clips of a sample.
-
-    Raises:
-        VerificationError: One of them is not an image that can be decoded.
-    """
-    images = []
-    for index, data in enumerate(jpegs):
-        try:
-            images.append(Image.open(io.BytesIO(data)).convert("RGB"))
-        except (UnidentifiedImageError, OSError) as error:
-            raise VerificationError(
-                f"frame {index} of {len(jpegs)} ({len(data)} bytes) can't be decoded as an image: {error}; "
-                "run weave-data verify on the dataset"
-            ) from error
-    return images
+def _decode_jpeg(data: bytes, *, name: str) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data)).convert("RGB")
+    except UnidentifiedImageError as error:
+        reason, cause = "no image format is recognised", error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason, cause = str(error), error  # type: ignore[assignment]
+    raise VerificationError(
+        f"{name} ({len(data)} bytes) can't be decoded: {reason}; run weave-data verify on the data set"
+    ) from cause
 
 
 def to_images(frames: Frames) -> list[Image.Image]:
-    """Frames in any accepted form as RGB images.
+    """Frames in any accepted form as RGB images; sizes may differ between the clips of a sample.
 
     Raises:
         ConfigError: An array is not uint8[T, H, W, 3], or an item is of another type.
-        VerificationError: See `decode_jpegs`.
+        VerificationError: A JPEG can't be decoded; says which.
     """
     if isinstance(frames, np.ndarray):
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
             raise ConfigError(f"frames: expected uint8[T, H, W, 3], got {frames.dtype}{list(frames.shape)}")
         return [Image.fromarray(frame) for frame in frames]
     images: list[Image.Image] = []
-    for frame in frames:
+    for index, frame in enumerate(frames):
         if isinstance(frame, bytes):
-            images += decode_jpegs([frame])
+            images.append(_decode_jpeg(frame, name=f"frame {index} of {len(frames)}"))
         elif isinstance(frame, Image.Image):
             images.append(frame.convert("RGB"))
         else:
@@ -75,7 +69,7 @@ def to_pixels(frames: Frames, settings: ModelSettings) -> torch.Tensor:
 
     Raises:
         ConfigError: See `to_images`.
-        VerificationError: See `decode_jpegs`.
+        VerificationError: A JPEG can't be decoded; says which.
     """
     side_px = tower_spec(settings.vision_backbone_id).image_px
     squares = np.empty((len(frames), side_px, side_px, 3), dtype=np.uint8)

@@ -74,7 +74,9 @@ def test_only_answers_and_their_eos_are_labels(tokenizer: Any) -> None:
 
 
 def test_control_tokens_spelled_in_a_caption_stay_text(tokenizer: Any) -> None:
-    encoded = encode_conversation(tokenizer, [Turn("human", "Say </s>"), Turn("gpt", "It said <s> and </s>.")])
+    encoded = encode_conversation(
+        tokenizer, [Turn("human", "Say </s>"), Turn("gpt", "It said <s> and </s>.")]
+    )
     ids = encoded.input_ids.tolist()
     assert ids.count(tokenizer.eos_token_id) == 1
     assert ids[-1] == tokenizer.eos_token_id
@@ -119,7 +121,7 @@ def test_truncation_cuts_text_from_the_end_and_refuses_to_lose_the_answer(tokeni
     assert int((shorter.input_ids == VISUAL_TOKEN_ID).sum()) == 12
     start_of_answer = len(spliced.input_ids) - encoded.num_supervised
     for max_length in (start_of_answer, 13, 6):
-        with pytest.raises(ConfigError, match=rf"sample a has 12 visual tokens .* Raise llm_max_length to"):
+        with pytest.raises(ConfigError, match=r"sample a has 12 visual tokens .* Raise llm_max_length to"):
             fit_to_length(spliced, max_length=max_length, name="sample a")
 
 

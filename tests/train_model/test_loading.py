@@ -1,0 +1,229 @@
+"""A run directory rebuilds its model exactly, and refuses what does not belong to it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_rows import jpeg
+
+from weave_data.errors import ConfigError, VerificationError
+from weave_train.checkpoint import clear_step, commit_checkpoint, step_directory, write_pieces
+from weave_train.loading import load, save_model_files
+from weave_train.model import VideoLanguageModel, build_model, tower_sha256
+from weave_train.model_settings import ModelSettings
+from weave_train.tokenizer import resolve_tokenizer
+
+FRAMES = [jpeg((200, 30, 30)), jpeg((30, 30, 200))]
+PROMPT = "In: What happens?\nOut:"
+
+
+@dataclass(frozen=True)
+class Held:
+    """Elements [start, stop) of one parameter, as a rank holds them."""
+
+    name: str
+    start: int
+    stop: int
+    weight: torch.Tensor
+    is_owned: bool = True
+    states: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+def write_checkpoint(
+    run_dir: Path, weights: dict[str, torch.Tensor], digest: str, *, num_ranks: int = 1, step: int = 30
+) -> Path:
+    """What the training loop writes: every parameter cut in as many pieces as there are ranks."""
+    directory = step_directory(run_dir, step)
+    clear_step(directory)
+    pieces = []
+    for rank in range(num_ranks):
+        held = []
+        for name, value in weights.items():
+            flat = value.detach().float().reshape(-1)
+            start, stop = (len(flat) * r // num_ranks for r in (rank, rank + 1))
+            held.append(Held(name, start, stop, flat[start:stop].clone()))
+        pieces += write_pieces(directory, held, rank=rank)
+    commit_checkpoint(
+        directory,
+        pieces=pieces,
+        shapes={name: tuple(value.shape) for name, value in weights.items()},
+        tower_sha256=digest,
+        state={"step": step},
+        world_size=num_ranks,
+    )
+    return directory
+
+
+def write_run(vlm: VideoLanguageModel, run_dir: Path, *, num_ranks: int = 1) -> Path:
+    digest = save_model_files(vlm, run_dir)
+    config = {"model": vlm.settings.model_dump(mode="json"), "versions": {}}
+    (run_dir / "config.json").write_text(json.dumps(config))
+    return write_checkpoint(run_dir, dict(vlm.core.named_parameters()), digest, num_ranks=num_ranks)
+
+
+def nudge(vlm: VideoLanguageModel) -> None:
+    """Stand-in for training: no weight is what its seed gives."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for value in vlm.core.parameters():
+            value.add_(torch.randn(value.shape, generator=generator) * 0.2)
+
+
+@pytest.fixture
+def run_dir(vlm: VideoLanguageModel, tmp_path: Path) -> Path:
+    nudge(vlm)
+    write_run(vlm, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("num_ranks", [1, 3])
+def test_a_loaded_model_is_the_stored_one(vlm: VideoLanguageModel, tmp_path: Path, num_ranks: int) -> None:
+    nudge(vlm)
+    checkpoint = write_run(vlm, tmp_path, num_ranks=num_ranks)
+    torch.manual_seed(77)
+    expected = torch.rand(2)
+    torch.manual_seed(77)
+    for loaded in (load(tmp_path, device="cpu"), load(str(checkpoint), device="cpu")):
+        assert loaded.settings == vlm.settings
+        assert tower_sha256(loaded.tower) == tower_sha256(vlm.tower)
+        for (name, a), b in zip(vlm.core.named_parameters(), loaded.core.parameters(), strict=True):
+            assert torch.equal(a, b), name
+        assert not loaded.core.training
+        assert not any(value.requires_grad for value in loaded.core.parameters())
+        assert loaded.generate(FRAMES, PROMPT, max_new_tokens=16) == vlm.generate(
+            FRAMES, PROMPT, max_new_tokens=16
+        )
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_bf16_runs_keep_their_tower_and_compute_in_bf16(
+    settings: ModelSettings, tokenizer: Any, tmp_path: Path
+) -> None:
+    vlm = build_model(settings.model_copy(update={"precision": "bf16"}), tokenizer)
+    write_run(vlm, tmp_path)
+    loaded = load(tmp_path, device="cpu")
+    assert tower_sha256(loaded.tower) == tower_sha256(vlm.tower)
+    assert {value.dtype for value in loaded.core.parameters()} == {torch.bfloat16}
+    loaded.generate(FRAMES, PROMPT, max_new_tokens=4)
+
+
+def test_the_package_offers_load_even_after_its_module_is_imported() -> None:
+    import weave_train
+
+    assert weave_train.load is load
+    assert weave_train.load is load
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = weave_train.nothing
+
+
+def test_another_tower_is_refused(run_dir: Path) -> None:
+    path = run_dir / "tower.safetensors"
+    weights = load_file(path)
+    name = next(iter(weights))
+    weights[name] = weights[name] + 1e-3
+    save_file(weights, path)
+    with pytest.raises(VerificationError, match="not the tower that the run was trained with"):
+        load(run_dir)
+
+
+def test_a_checkpoint_that_refers_to_another_tower_is_refused(vlm: VideoLanguageModel, run_dir: Path) -> None:
+    write_checkpoint(run_dir, dict(vlm.core.named_parameters()), "0" * 64)
+    with pytest.raises(VerificationError, match=r"step-000030: the tower's sha256 is 0000"):
+        load(run_dir)
+
+
+NAME = "projector.0.weight"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("missing", r"projector\.0\.weight is missing"),
+        ("extra", r"projector\.9\.weight is not part of this model"),
+        ("shape", r"projector\.0\.weight has shape \[5, 128\]"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    vlm: VideoLanguageModel, run_dir: Path, damage: str, message: str
+) -> None:
+    weights = dict(vlm.core.named_parameters())
+    changed = {"extra": {"projector.9.weight": weights[NAME]}, "shape": {NAME: weights[NAME][:5]}}
+    weights |= changed.get(damage, {})
+    if damage == "missing":
+        del weights[NAME]
+    write_checkpoint(run_dir, weights, tower_sha256(vlm.tower))
+    with pytest.raises(VerificationError, match=message):
+        load(run_dir)
+
+
+@pytest.mark.parametrize("file", ["tower.safetensors", "checkpoints/step-000030/weights-00000.safetensors"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "flipped"])
+def test_damaged_weights_are_refused(run_dir: Path, file: str, damage: str) -> None:
+    path = run_dir / file
+    data = path.read_bytes()
+    changed = {"cut": data[:-100], "flipped": data[:-8] + bytes([data[-8] ^ 64]) + data[-7:], "gone": b""}
+    path.write_bytes(changed[damage])
+    if damage == "gone":
+        path.unlink()
+    with pytest.raises(VerificationError):
+        load(run_dir)
+
+
+def test_unfinished_checkpoints_and_other_folders_are_refused(run_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no complete checkpoint"):
+        load(tmp_path)
+    complete = step_directory(run_dir, 30) / "complete.json"
+    complete.unlink()
+    for path in (run_dir, complete.parent):
+        with pytest.raises(ConfigError, match="no complete checkpoint"):
+            load(path)
+
+
+def test_a_run_without_its_configuration_is_refused(run_dir: Path) -> None:
+    (run_dir / "config.json").unlink()
+    with pytest.raises(ConfigError, match="is not a run directory"):
+        load(run_dir)
+
+
+def test_the_newest_complete_checkpoint_is_taken(vlm: VideoLanguageModel, run_dir: Path) -> None:
+    newer = {name: value + 1 for name, value in vlm.core.named_parameters()}
+    write_checkpoint(run_dir, newer, tower_sha256(vlm.tower), step=40)
+    (step_directory(run_dir, 50)).mkdir()
+    loaded = dict(load(run_dir, device="cpu").core.named_parameters())
+    assert torch.equal(loaded[NAME], newer[NAME])
+
+
+def test_unknown_settings_of_a_run_are_named(run_dir: Path) -> None:
+    path = run_dir / "config.json"
+    values = json.loads(path.read_text())
+    values["model"]["llm_max_lenght"] = 5
+    path.write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match="did you mean 'llm_max_length'"):
+        load(run_dir)
+
+
+def test_a_run_on_a_local_model_does_not_need_that_model_again(
+    settings: ModelSettings, tmp_path: Path
+) -> None:
+    assets = os.environ.get("WEAVE_ASSETS")
+    if not assets:
+        pytest.skip("WEAVE_ASSETS is not set: no real language model here")
+    base = tmp_path / "base"
+    base.mkdir()
+    for file in (Path(assets) / "models" / "stories260k_hf").iterdir():
+        (base / file.name).write_bytes(file.read_bytes())
+    real = settings.model_copy(update={"llm_backbone_id": f"hf:{base}"})
+    vlm = build_model(real, resolve_tokenizer(real, iter([])))
+    write_run(vlm, tmp_path / "run")
+    said = vlm.generate(FRAMES, PROMPT, max_new_tokens=12)
+    for file in base.iterdir():
+        file.unlink()
+    base.rmdir()
+    assert load(tmp_path / "run", device="cpu").generate(FRAMES, PROMPT, max_new_tokens=12) == said
