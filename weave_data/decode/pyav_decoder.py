@@ -1,0 +1,214 @@
+"""Exact frames through PyAV: only the groups of pictures that hold a wanted frame are decoded.
+
+Read the packet table; per group decode up to the last wanted frame, leaving out pictures that nothing
+refers to; convert only wanted ones. Whatever looks odd on the way (a wanted time that never comes, a
+start that is no key frame, an interlaced or damaged picture) sends the clip to the sequential path,
+which decodes everything and is the definition of the result. One thread: parts run in parallel.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+import av
+import av.error
+from av.video.reformatter import VideoReformatter
+
+from weave_data.decode.container import check_promised_bytes
+from weave_data.decode.decoder import ChooseFrames, DecodedClip, DecodedFrame, KeepFrame, RgbImage, T
+from weave_data.decode.packets import PacketTable, Segment, read_packet_table
+from weave_data.decode.picture import SWSCALE_EXACT, orient
+from weave_data.errors import DecodeError
+
+__all__ = ["PyavDecoder"]
+
+# playlists and concat scripts would make libavformat open other files and hosts; images are no clips
+_OPEN_OPTIONS = {
+    "format_whitelist": "3gp,aac,asf,avi,flac,flv,gif,matroska,mov,mp3,mp4,mpeg,mpegts,ogg,wav,webm",
+    "protocol_whitelist": "none",
+}
+
+
+class PyavDecoder:
+    """`FrameDecoder` on FFmpeg as bundled with PyAV.
+
+    Args:
+        swscale_flags: Colour conversion; the default does not depend on the CPU.
+        is_sparse: False decodes every clip in full, the reference of the sparse path.
+    """
+
+    def __init__(self, *, swscale_flags: int = SWSCALE_EXACT, is_sparse: bool = True) -> None:
+        self.swscale_flags = swscale_flags
+        self.is_sparse = is_sparse
+
+    def decode(self, data: bytes, *, choose: ChooseFrames, keep: KeepFrame[T]) -> DecodedClip[T]:
+        """See `FrameDecoder.decode`."""
+        check_promised_bytes(data)
+        with _open(data) as container:
+            stream = _video_stream(container)
+            packets = _read_packets(container, stream)
+            reading = _Reading(stream, packets, self.swscale_flags)
+            table = None
+            if self.is_sparse:
+                table = read_packet_table(
+                    packets, container=container.format.name, codec=stream.codec_context
+                )
+            clip = reading.sparse(table, choose, keep) if table is not None else None
+            return clip if clip is not None else reading.sequential(choose, keep)
+
+
+class _Reading:
+    """One open clip: its packets and the decoder they go through."""
+
+    def __init__(self, stream: Any, packets: Sequence[Any], swscale_flags: int) -> None:
+        self.context = stream.codec_context
+        self.packets = packets
+        self.time_base: Fraction = stream.time_base
+        self.rate: Fraction = stream.average_rate or Fraction(25)
+        self.swscale_flags = swscale_flags
+        self.reformatter = VideoReformatter()
+
+    def sparse(self, table: PacketTable, choose: ChooseFrames, keep: KeepFrame[T]) -> DecodedClip[T] | None:
+        """Frames through the packet table; None when it turns out not to be trustworthy."""
+        num_frames = len(table.shown_pts)
+        indices = sorted(choose(num_frames))
+        kept: dict[int, T] = {}
+        try:
+            for segment in table.segments(indices):
+                if not self._decode_segment(segment, table, keep, kept):
+                    return None
+        except MemoryError:
+            raise
+        except av.error.FFmpegError:
+            return None  # real damage fails the sequential path too, and is reported from there
+        finally:
+            self._restart()
+        frames = []
+        for index in indices:
+            pts = int(table.shown_pts[index])
+            seconds = float((pts - int(table.shown_pts[0])) * self.time_base)
+            frames.append(DecodedFrame(index, seconds, kept[pts]))
+        return DecodedClip(num_frames, tuple(frames))
+
+    def _decode_segment(
+        self, segment: Segment, table: PacketTable, keep: KeepFrame[T], kept: dict[int, T]
+    ) -> bool:
+        """Decode one segment into `kept`; False when a picture is not what the table promised."""
+        self._restart()
+        missing = set(segment.wanted_pts)
+        start_pts = int(table.pts[segment.start])
+        for frame in self._decode_range(segment, can_skip=table.can_skip):
+            if frame.is_corrupt or frame.interlaced_frame:
+                return False
+            if frame.pts == start_pts and not frame.key_frame:
+                return False
+            if frame.pts in missing:
+                missing.remove(frame.pts)
+                kept[frame.pts] = keep(self._picture(frame))
+        return not missing
+
+    def _decode_range(self, segment: Segment, *, can_skip: bool) -> Iterator[Any]:
+        for packet in self.packets[segment.start : segment.stop]:
+            if can_skip:
+                self.context.skip_frame = "DEFAULT" if packet.pts in segment.wanted_pts else "NONREF"
+            yield from self.context.decode(packet)
+        self.context.skip_frame = "DEFAULT"
+        yield from self.context.decode(None)
+
+    def sequential(self, choose: ChooseFrames, keep: KeepFrame[T]) -> DecodedClip[T]:
+        """Frames of a full decode, twice: how many there are decides which are wanted."""
+        num_frames = sum(1 for _ in self._decode_all())
+        if num_frames == 0:
+            raise DecodeError("no_frames", f"{len(self.packets)} packets gave no frame")
+        wanted = set(choose(num_frames))
+        frames: list[DecodedFrame[T]] = []
+        first_pts: int | None = None
+        for index, frame in enumerate(self._decode_all()):
+            first_pts = frame.pts if index == 0 else first_pts
+            if index in wanted:
+                seconds = self._seconds(index, frame.pts, first_pts)
+                frames.append(DecodedFrame(index, seconds, keep(self._picture(frame))))
+            if len(frames) == len(wanted):
+                break
+        return DecodedClip(num_frames, tuple(frames))
+
+    def _decode_all(self) -> Iterator[Any]:
+        self._restart()
+        try:
+            for packet in (*self.packets, None):
+                for frame in self.context.decode(packet):
+                    if frame.is_corrupt:
+                        raise DecodeError("corrupt", f"the picture shown at pts {frame.pts} is damaged")
+                    yield frame
+        except MemoryError:
+            raise
+        except av.error.FFmpegError as error:
+            raise DecodeError("corrupt", f"a packet can't be decoded: {error.strerror}") from error
+
+    def _restart(self) -> None:
+        self.context.skip_frame = "DEFAULT"
+        if self.context.is_open:
+            self.context.flush_buffers()
+
+    def _picture(self, frame: Any) -> RgbImage:
+        try:
+            converted = self.reformatter.reformat(
+                frame, format="rgb24", interpolation=self.swscale_flags, threads=1
+            )
+        except MemoryError:
+            raise
+        except av.error.FFmpegError as error:
+            raise DecodeError("corrupt", f"no conversion from {frame.format.name} to RGB") from error
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+        rgb: Any = converted.to_ndarray()
+        return orient(rgb, None if matrix is None else bytes(matrix))
+
+    def _seconds(self, index: int, pts: int | None, first_pts: int | None) -> float:
+        if pts is None or first_pts is None:
+            return float(index / self.rate)
+        return float((pts - first_pts) * self.time_base)
+
+
+def _open(data: bytes) -> Any:
+    try:
+        return av.open(io.BytesIO(data), metadata_errors="ignore", options=_OPEN_OPTIONS)
+    except MemoryError:
+        raise
+    except av.error.FFmpegError as error:
+        raise DecodeError(
+            "not_a_video", f"{len(data)} bytes that no container reader accepts: {error.strerror}"
+        ) from error
+
+
+def _video_stream(container: Any) -> Any:
+    stream = container.streams.best("video")
+    if stream is None or stream.disposition & stream.disposition.attached_pic:
+        kinds = sorted(stream.type for stream in container.streams)
+        raise DecodeError("no_video_stream", f"streams: {', '.join(kinds) or 'none'}")
+    if stream.codec_context is None:
+        raise DecodeError("corrupt", "this build has no decoder for the video stream")
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def _read_packets(container: Any, stream: Any) -> list[Any]:
+    """Packets with content in decode order."""
+    packets: list[Any] = []
+    try:
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                raise DecodeError("truncated", f"packet {len(packets)} is incomplete")
+            if packet.size:
+                packets.append(packet)
+    except MemoryError:
+        raise
+    except av.error.FFmpegError as error:
+        raise DecodeError(
+            "truncated", f"reading stops after {len(packets)} packets: {error.strerror}"
+        ) from error
+    if not packets:
+        raise DecodeError("no_frames", "the video stream has no packets")
+    return packets
