@@ -68,6 +68,15 @@ def private_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
 
 @pytest.fixture(scope="session")
+def assets() -> Path:
+    """Folder of real clips, photos, tokenizers and models that are not part of the repository."""
+    folder = os.environ.get("WEAVE_ASSETS")
+    if not folder:
+        pytest.skip("WEAVE_ASSETS is not set: real clips and photos are not part of the repository")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
 def s3(private_environment: None) -> Iterator[S3Server]:
     """The session's S3 server, with AWS_* set for this process and its children."""
     try:

@@ -100,7 +100,12 @@ def test_all_problems_of_a_file_are_reported_together(tmp_path: Path) -> None:
     text = GOOD.replace("kind: webvid", "kind: webvd").replace("output: woven", "outpt: woven")
     found = problems(tmp_path, text, ["frames.quality=0"])
     assert len(found) == 4  # kind, output missing, outpt unknown, quality
-    assert {problem.split(":")[0] for problem in found} == {"source.kind", "output", "outpt", "frames.quality"}
+    assert {problem.split(":")[0] for problem in found} == {
+        "source.kind",
+        "output",
+        "outpt",
+        "frames.quality",
+    }
 
 
 @pytest.mark.parametrize("override", ["no_equals_sign", "=3", ".=3"])

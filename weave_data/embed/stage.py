@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from weave_data.tables import read_table_bytes, table_bytes
 __all__ = ["EmbedReceipt", "EmbedRequest", "embed_key", "embed_part", "embedding_path", "read_vectors"]
 
 CLIPS_PER_CALL = 256
+FLOAT_PACKAGES = ("numpy", "open_clip_torch", "pillow", "timm", "torch")
 
 
 @dataclass(frozen=True)
@@ -87,12 +90,13 @@ def _vector_table(clip_ids: Sequence[str], vectors: npt.NDArray[np.float32], emb
         "embedder": embedder.name,
         "weights_sha256": embedder.weights_sha256,
         "device": embedder.device.split(":")[0],
+        "packages": json.dumps({name: version(name) for name in FLOAT_PACKAGES}, sort_keys=True),
     }
     return pa.Table.from_arrays(columns, schema=embedding_schema(embedder.dim).with_metadata(metadata))
 
 
 def read_vectors(data: bytes) -> tuple[list[str], npt.NDArray[np.float32], dict[str, str]]:
-    """Clip ids, float32[n, dim] vectors and metadata (embedder, weights_sha256, device) of a part."""
+    """Clip ids, float32[n, dim] vectors and metadata (embedder, weights_sha256, device, packages) of a part."""
     table = read_table_bytes(data)
     column = table.column("vector").combine_chunks()
     if isinstance(column, pa.ChunkedArray):
