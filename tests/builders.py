@@ -314,3 +314,32 @@ def _manifest(world: World, inputs: dict[str, Any], receipts: tuple[ShardReceipt
         ),
         shards=tuple(receipt.entry for receipt in receipts),
     )
+
+
+class CountingStore:
+    """A store that remembers every call made to the one it wraps: `("get_range", key, start, stop)`."""
+
+    def __init__(self, inner: Store) -> None:
+        self.inner = inner
+        self.calls: list[tuple[Any, ...]] = []
+
+    @property
+    def uri(self) -> str:
+        return self.inner.uri
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.inner, name)
+
+        def counted(*args: Any, **options: Any) -> Any:
+            self.calls.append((name, *args))
+            return method(*args, **options)
+
+        return counted
+
+    def named(self, *names: str) -> list[tuple[Any, ...]]:
+        """Calls of some verbs, in order."""
+        return [call for call in self.calls if call[0] in names]
+
+    def read_bytes(self) -> int:
+        """Bytes asked for in ranges."""
+        return sum(stop - start for _, _, start, stop in self.named("get_range"))
