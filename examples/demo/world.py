@@ -25,6 +25,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from shapes import SHAPES, Colour, draw_shape, ycbcr
 
 __all__ = [
     "BACKGROUNDS",
@@ -33,14 +34,11 @@ __all__ = [
     "SHAPES",
     "Scene",
     "World",
-    "coverage",
     "draw_scene",
-    "draw_shape",
     "render_world",
 ]
 
 Split = Literal["train", "heldout"]
-Colour = tuple[int, int, int]
 Planes = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
 
 COLOURS: Mapping[str, Colour] = MappingProxyType(
@@ -60,7 +58,6 @@ DIRECTIONS: Mapping[str, tuple[int, int]] = MappingProxyType(
     {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 )
 """Unit steps (x, y) in image coordinates: y grows downwards."""
-SHAPES = ("circle", "square", "triangle", "diamond")
 
 _FIRST_CLIP: Mapping[str, int] = MappingProxyType({"train": 1_000_000, "heldout": 5_000_000})
 _CLIPS_PER_PAGE = 50
@@ -160,52 +157,14 @@ class Scene:
         return np.asarray((lane + progress * along) * size)
 
 
-def coverage(signed_distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of a pixel inside a shape, from its centre's distance to the edge (negative inside)."""
-    return np.clip(0.5 - signed_distance, 0.0, 1.0)
-
-
-def draw_shape(
-    shape: str, *, size_px: tuple[int, int], centre: NDArray[np.float64], radius_px: float
-) -> NDArray[np.float64]:
-    """Draw one antialiased shape.
-
-    Args:
-        shape: One of `SHAPES`.
-        size_px: Width and height.
-        centre: float64[2], x and y in pixels.
-        radius_px: Half the shape's extent.
-
-    Returns:
-        float64[height, width], 1 inside, 0 outside, the covered share on the edge.
-
-    Raises:
-        ValueError: No such shape.
-    """
-    width, height = size_px
-    x = np.arange(width)[None, :] + 0.5 - centre[0]
-    y = np.arange(height)[:, None] + 0.5 - centre[1]
-    match shape:
-        case "circle":
-            return coverage(np.sqrt(x * x + y * y) - radius_px)
-        case "square":
-            return coverage(np.maximum(np.abs(x), np.abs(y)) - 0.85 * radius_px)
-        case "diamond":
-            return coverage((np.abs(x) + np.abs(y) - 1.2 * radius_px) / np.sqrt(2.0))
-        case "triangle":  # apex up; the centre of the shape is the centre of its area
-            slope = (2.0 * np.abs(x) - y - 1.2 * radius_px) / np.sqrt(5.0)
-            return coverage(np.maximum(slope, y - 0.75 * radius_px))
-    raise ValueError(f"shape {shape!r} can't be drawn; one of {', '.join(SHAPES)}")
-
-
 def draw_scene(scene: Scene, *, world: World) -> Iterator[Planes]:
     """Draw a clip, frame by frame.
 
     Yields:
         Y uint8[height, width], Cb and Cr uint8[height / 2, width / 2].
     """
-    shade = np.array(_ycbcr(world.backgrounds[scene.background]))
-    paint = np.array(_ycbcr(world.colours[scene.colour]))
+    shade = np.array(ycbcr(world.backgrounds[scene.background]))
+    paint = np.array(ycbcr(world.colours[scene.colour]))
     size_px = (scene.width_px, scene.height_px)
     step = world.directions[scene.direction]
     for centre in scene.centres(num_frames=world.num_frames, step=step):
@@ -217,12 +176,6 @@ def draw_scene(scene: Scene, *, world: World) -> Iterator[Planes]:
             for i, layer in enumerate(layers)
         )
         yield y, cb, cr
-
-
-def _ycbcr(rgb: Colour) -> tuple[float, float, float]:
-    red, green, blue = (value / 255.0 for value in rgb)
-    luma = 0.299 * red + 0.587 * green + 0.114 * blue
-    return 16 + 219 * luma, 128 + 224 * (blue - luma) / 1.772, 128 + 224 * (red - luma) / 1.402
 
 
 def _encode(path: Path, frames: Iterator[Planes], *, fps: int) -> None:

@@ -8,7 +8,8 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from world import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, Scene, World, draw_shape, render_world
+from shapes import SHAPES, draw_shape
+from world import BACKGROUNDS, COLOURS, DIRECTIONS, Scene, World, render_world
 
 NUM_CLIPS = 24
 Row = dict[str, str]

@@ -1,8 +1,0 @@
-"""The demo is a folder of scripts: its modules are found beside each other."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "demo"))
