@@ -1,0 +1,74 @@
+"""Is a recipe there already, and with which settings?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from weave_data.config import BuildConfig, RecipeConfig
+from weave_data.embed import embedder_identity
+from weave_data.errors import ConflictError
+from weave_data.shard import Manifest, check_settings, first_difference, list_recipes, read_manifest
+from weave_data.storage import Store
+
+__all__ = ["PublishedRecipe", "check_published", "published_recipes", "recipe_settings"]
+
+
+@dataclass(frozen=True)
+class PublishedRecipe:
+    """A recipe of the configuration beside what its name shows now.
+
+    `is_current`: published with these settings, over this catalog, every shard in its place.
+    """
+
+    recipe: RecipeConfig
+    settings: dict[str, Any]
+    manifest: Manifest | None
+    catalog_key: str
+    is_current: bool
+
+
+def recipe_settings(config: BuildConfig, recipe: RecipeConfig) -> dict[str, Any]:
+    """Resolved semantic settings of a recipe; a weight file is named by its content."""
+    settings = config.semantic(recipe)
+    if "embedding" in settings:
+        settings["embedding"] = embedder_identity(config.embedding)
+    return settings
+
+
+def published_recipes(store: Store, config: BuildConfig, catalog_key: str) -> list[PublishedRecipe]:
+    """What each recipe's name shows now."""
+    known = list_recipes(store)
+    found = []
+    for recipe in config.recipes:
+        settings = recipe_settings(config, recipe)
+        manifest = read_manifest(store, recipe.name) if recipe.name in known else None
+        is_current = manifest is not None and _is_current(store, manifest, settings, catalog_key)
+        found.append(PublishedRecipe(recipe, settings, manifest, catalog_key, is_current))
+    return found
+
+
+def check_published(store: Store, published: list[PublishedRecipe], *, replace: bool) -> None:
+    """Refuse to take a name from other settings or another catalog, before any work.
+
+    Raises:
+        ConflictError: Names the first setting that differs.
+    """
+    for entry in published:
+        if replace or entry.manifest is None:
+            continue
+        check_settings(store, recipe=entry.recipe.name, configuration=entry.settings)
+        theirs = entry.manifest.inputs["catalog"]
+        if theirs != entry.catalog_key:
+            raise ConflictError(
+                f"recipe {entry.recipe.name}: published over catalog {theirs}, the source now gives "
+                f"{entry.catalog_key} (its CSV changed); use --replace or another recipe name"
+            )
+
+
+def _is_current(store: Store, manifest: Manifest, settings: dict[str, Any], catalog_key: str) -> bool:
+    if first_difference(manifest.configuration, settings) or manifest.inputs["catalog"] != catalog_key:
+        return False
+    prefix = f"{manifest.recipe}/{manifest.fingerprint[:12]}/"
+    sizes = {info.key: info.size_bytes for info in store.list(prefix)}
+    return all(sizes.get(shard.path) == shard.bytes for shard in manifest.shards)

@@ -1,0 +1,111 @@
+"""Decode and embed of one part, as an executor runs them.
+
+The decode task fetches, decodes and commits the part's frames and hands the JPEGs of the embedding's
+frames on; the actor commits vectors only. Whoever computes a file commits it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+
+from weave_data.catalog import Catalog
+from weave_data.config import EmbeddingConfig
+from weave_data.decode import DecodeReceipt, DecodeRequest, DecodeSettings, decode_part
+from weave_data.embed import EmbedReceipt, EmbedRequest, embed_part, embedding_path, load_embedder
+from weave_data.records import Part
+from weave_data.storage import SourceRoot, Store
+from weave_data.tables import sha256_hex
+
+__all__ = ["EmbedActor", "FrameOutcome", "FrameWork", "PartItem"]
+
+
+@dataclass(frozen=True)
+class PartItem:
+    """One part, or its first `num_clips` clips under a limit."""
+
+    part: Part
+    num_clips: int
+
+
+@dataclass(frozen=True)
+class FrameOutcome:
+    """What a part's task reports. `pending` carries JPEGs to the actor and never reaches the driver."""
+
+    receipt: DecodeReceipt
+    embedded: EmbedReceipt | None = None
+    pending: EmbedRequest | None = field(default=None, repr=False)
+    embedding_path: str = ""
+
+
+@dataclass(frozen=True)
+class FrameWork:
+    """CPU side of a part: picklable, everything it needs inside."""
+
+    store: Store
+    source: SourceRoot
+    catalog: Catalog
+    settings: DecodeSettings
+    frame_counts: tuple[int, ...]
+    quarantine: frozenset[str]
+    embed_key: str | None
+    embedding_frames: int | None
+
+    def __call__(self, item: PartItem) -> FrameOutcome:
+        """Decode a part (or find it decoded) and prepare its embedding."""
+        clips = self.catalog.read_part(self.store, item.part).slice(0, item.num_clips)
+        request = DecodeRequest(
+            part=item.part.name,
+            clips=clips,
+            frame_counts=self.frame_counts,
+            embedding_frames=self.embedding_frames,
+            quarantine=self.quarantine,
+        )
+        receipt = decode_part(request, store=self.store, source=self.source, settings=self.settings)
+        if self.embed_key is None or receipt.open_clips:
+            return FrameOutcome(replace(receipt, embedding_jpegs=None))
+        return self._with_embedding(receipt, item.part, self.embed_key)
+
+    def _with_embedding(self, receipt: DecodeReceipt, part: Part, key: str) -> FrameOutcome:
+        clip_ids = tuple(receipt.index.column("clip_id").to_pylist())
+        path = embedding_path(key, part.name, sha256_hex("\n".join(clip_ids).encode()))
+        there = self.store.head(path)
+        if there is not None and there.sha256 is not None:
+            embedded = EmbedReceipt(part.name, path, there.sha256, len(clip_ids), is_reused=True)
+            return FrameOutcome(replace(receipt, embedding_jpegs=None), embedded)
+        jpegs = receipt.load_embedding_jpegs(self.store)
+        pending = EmbedRequest(part.name, key, clip_ids, jpegs)
+        return FrameOutcome(replace(receipt, embedding_jpegs=None), None, pending, path)
+
+
+@dataclass(frozen=True)
+class EmbedActor:
+    """Builds the model side in an actor's process; see `ActorPool.factory`."""
+
+    config: EmbeddingConfig
+    store: Store
+
+    def __call__(self, device: str) -> Callable[[FrameOutcome], FrameOutcome]:
+        """Load the embedder once and return the function over outcomes."""
+        embedder: Any = None
+
+        def finish(outcome: FrameOutcome) -> FrameOutcome:
+            nonlocal embedder
+            if outcome.pending is None:
+                return outcome
+            # a resumed build whose vectors are all there never loads the model
+            embedder = embedder or load_embedder(self.config, device=device)
+            embedded = embed_part(
+                outcome.pending, path=outcome.embedding_path, embedder=embedder, store=self.store
+            )
+            return FrameOutcome(outcome.receipt, embedded)
+
+        return finish
+
+
+def frame_table(outcomes: list[FrameOutcome]) -> pa.Table:
+    """Frame index of all parts, one row per decoded clip."""
+    return pa.concat_tables([outcome.receipt.index for outcome in outcomes])

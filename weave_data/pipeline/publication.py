@@ -1,0 +1,49 @@
+"""What a manifest says of a recipe that was just materialised."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from weave_data.embed import read_vectors
+from weave_data.pipeline.finished import PublishedRecipe
+from weave_data.pipeline.frame_stage import StoredFrames
+from weave_data.records import StageCount
+from weave_data.shard import Manifest, ShardEntry
+from weave_data.storage import Store
+
+__all__ = ["make_manifest"]
+
+
+def make_manifest(
+    published: PublishedRecipe,
+    *,
+    inputs: Mapping[str, object],
+    totals: Sequence[StageCount],
+    shards: Sequence[ShardEntry],
+    frames: StoredFrames,
+    store: Store,
+) -> Manifest:
+    """Assemble the manifest of a recipe; nothing in it says where or how the build ran.
+
+    Versions and device of the float stages are read from the committed vectors: they say why two
+    machines may group differently, and stay true when another version resumes the build.
+    """
+    recipe = published.recipe
+    weights: dict[str, str] = {}
+    float_stages: dict[str, object] = {}
+    if recipe.strategy == "clustered" and frames.vectors:
+        _, _, metadata = read_vectors(store.get(frames.vectors[0].path))
+        weights = {"embedding": metadata["weights_sha256"]}
+        float_stages = {"device": metadata["device"], "packages": json.loads(metadata["packages"])}
+    return Manifest(
+        recipe=recipe.name,
+        configuration=published.settings,
+        inputs=inputs,
+        row_group_rows=recipe.row_group_rows,
+        shard_rows=recipe.shard_rows,
+        totals=tuple(totals),
+        shards=tuple(shards),
+        weights_sha256=weights,
+        float_stages=float_stages,
+    )
