@@ -11,6 +11,7 @@
     |-- ConflictError       another build owns this name with other settings         exit 2
     |-- CommitError         an exact stage gave other bytes for a committed file     exit 5
     |-- DecodeError         one clip's content can't be decoded (becomes a reject)
+    |-- TrainingError       a training step or checkpoint can't be trusted             exit 1
     `-- AccountingError     clips in != clips out + filtered + rejected + duplicates exit 5
 
 A message says what was wrong, the value, the rule and the next action. The command line turns
@@ -32,6 +33,7 @@ __all__ = [
     "RejectLimitError",
     "SourceError",
     "StoreError",
+    "TrainingError",
     "VerificationError",
     "WeaveError",
 ]
@@ -111,6 +113,10 @@ class ConflictError(WeaveError):
     """A recipe of this name is published with other settings, or was published meanwhile."""
 
     exit_code = 2
+
+
+class TrainingError(WeaveError):
+    """A step can't be taken or a checkpoint can't be used; the run stops with its last checkpoint."""
 
 
 class DecodeError(WeaveError):

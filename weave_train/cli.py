@@ -1,0 +1,124 @@
+"""`weave-train`: train on woven data, ask a trained model about a video.
+
+Deliberate errors become one line and their exit code (see `weave_data.errors`); `--debug` shows the
+traceback. Among several ranks only the first prints, unless a rank fails by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from weave_data.errors import ConfigError, WeaveError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+)
+
+_PRETRAIN = """Train on a woven data set: weave-train pretrain --dataset.manifest URI --model.type tiny
+
+Flags are written --name value, --name=value, or --switch; dotted names reach into sections:
+
+\b
+  --dataset.manifest URI          OUTPUT/<recipe>/manifest.json, local or s3://
+  --model.type ID                 preset; every field can be set, e.g. --model.num_frames 16
+  --model.finetune_*              epochs, max_steps, global_batch_size, per_device_batch_size,
+                                  learning_rate, weight_decay, max_grad_norm, lr_scheduler_type,
+                                  warmup_ratio, train_strategy
+  --zero_stage 0|1|2|3            or --deepspeed FILE
+  --run_root_dir, --run_id        where the run lies
+  --resume auto|never|DIR         auto continues the newest complete checkpoint of the run
+  --max_steps, --save_every_steps, --stop_after_steps, --seed, --num_workers, --trackers jsonl
+  --config FILE                   the same settings as YAML; flags win
+"""
+
+
+@app.callback()
+def _root() -> None:
+    """Train a video-language model on woven data, and ask it about videos."""
+
+
+@app.command(help=_PRETRAIN, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def pretrain(context: typer.Context) -> None:
+    """Parse flags, train, say where the run lies."""
+    from weave_data.config import read_yaml
+    from weave_train.config import PretrainConfig, load_pretrain_config
+    from weave_train.flags import parse_flags
+
+    flags = parse_flags(context.args, model=PretrainConfig)
+    file = next((str(value) for path, value in flags if path == "config"), None)
+    values = read_yaml(_read(Path(file)), origin=file) if file is not None else None
+    overrides = [(path, value) for path, value in flags if path != "config"]
+    config = load_pretrain_config(overrides, values=values)
+
+    from weave_train.launch import detect_launch
+    from weave_train.loop import train
+
+    launch = detect_launch()
+    result = train(config, launch)
+    if launch.is_first:
+        print(f"step {result.final_step}, loss {result.final_loss:.4f}, run {result.run_dir}")
+
+
+@app.command()
+def generate(
+    run_dir: Annotated[Path, typer.Argument(help="Run directory, or one of its checkpoints/step-<n>.")],
+    video: Annotated[Path, typer.Option(help="Video file.")],
+    prompt: Annotated[str, typer.Option(help="What to ask.")] = "Describe what is happening in the video.",
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 128,
+) -> None:
+    """Answer a prompt about a video, sampled as the run was trained to see videos."""
+    from weave_train.loading import load
+    from weave_train.video import frames_from_video
+
+    vlm = load(run_dir)
+    builder = vlm.get_prompt_builder()
+    builder.add_turn("human", prompt)
+    frames = frames_from_video(video, vlm.settings)
+    print(vlm.generate(frames, builder.get_prompt(), do_sample=False, max_new_tokens=max_new_tokens))
+
+
+def main() -> None:
+    """Entry point of `weave-train`."""
+    arguments = sys.argv[1:]
+    # the deepspeed launcher puts its own flag before ours; the environment says the same
+    arguments = [word for word in arguments if not word.startswith("--local_rank=")]
+    is_debug = "--debug" in arguments
+    arguments = [word for word in arguments if word != "--debug"]
+    try:
+        app(args=arguments, prog_name="weave-train", standalone_mode=True)
+    except WeaveError as error:
+        _report(error, is_debug=is_debug)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _report(error: WeaveError, *, is_debug: bool) -> None:
+    rank, is_alone = os.environ.get("RANK", "0"), not _has_group()
+    if is_debug:
+        traceback.print_exception(error)
+    elif rank == "0" or not is_alone:
+        prefix = "" if is_alone else f"rank {rank}: "
+        for line in str(error).splitlines():
+            print(f"weave-train: {prefix}{line}", file=sys.stderr)
+
+
+def _has_group() -> bool:
+    """True once ranks have met: from then on an error may be one rank's own."""
+    torch = sys.modules.get("torch")
+    return bool(torch and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"config: can't read {path}: {error.strerror}", origin="command line") from error

@@ -1,0 +1,114 @@
+"""The DeepSpeed configuration of a run: built from a ZeRO stage, or a file with our keys added.
+
+Batch sizes, optimizer, schedule, precision and clipping belong to the run's own settings; a file that
+sets them otherwise is refused instead of being half obeyed. `train_batch_size` is never given:
+DeepSpeed asserts micro x accumulation x world, and our ranks may own unequal numbers of rows.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from weave_data.errors import ConfigError
+
+__all__ = ["EngineSettings", "deepspeed_config", "read_deepspeed_file", "zero_section"]
+
+_OURS = {
+    "train_batch_size": "model.finetune_global_batch_size",
+    "train_micro_batch_size_per_gpu": "model.finetune_per_device_batch_size",
+    "gradient_accumulation_steps": "model.finetune_per_device_batch_size",
+    "gradient_clipping": "model.finetune_max_grad_norm",
+    "optimizer": "model.finetune_learning_rate and model.finetune_weight_decay",
+    "scheduler": "model.finetune_lr_scheduler_type",
+    "bf16": "model.enable_mixed_precision_training",
+    "fp16": "model.enable_mixed_precision_training",
+    "data_types": "model.enable_mixed_precision_training",
+}
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How the trained part is sharded and stepped.
+
+    Attributes:
+        zero_stage: 0 to 3.
+        precision: Of compute; masters and optimizer states are fp32.
+        micro_batch_rows: Rows of a micro-step on one rank.
+        micro_steps: Micro-steps of a full step.
+        max_grad_norm: Gradients are clipped to this norm; 0 leaves them.
+        weight_decay: Of parameters with two axes or more that are no bias.
+        extra: Other keys of a DeepSpeed file.
+    """
+
+    zero_stage: int
+    precision: Literal["fp32", "bf16"]
+    micro_batch_rows: int
+    micro_steps: int
+    max_grad_norm: float
+    weight_decay: float
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def zero_section(stage: int) -> dict[str, Any]:
+    """`zero_optimization` of a stage; the files in `cluster_configs/deepspeed` hold the same."""
+    match stage:
+        case 0:
+            return {"stage": 0}
+        case 1 | 2:
+            return {"stage": stage, "overlap_comm": stage == 2, "contiguous_gradients": True}
+        case _:
+            return {
+                "stage": 3,
+                "overlap_comm": True,
+                "contiguous_gradients": True,
+                "stage3_max_live_parameters": 1_000_000_000,
+                "stage3_max_reuse_distance": 1_000_000_000,
+            }
+
+
+def deepspeed_config(settings: EngineSettings) -> dict[str, Any]:
+    """Everything `deepspeed.initialize` is given."""
+    config: dict[str, Any] = {
+        "zero_optimization": zero_section(settings.zero_stage),
+        **settings.extra,
+        "train_micro_batch_size_per_gpu": settings.micro_batch_rows,
+        "gradient_accumulation_steps": settings.micro_steps,
+        # unsharded gradients are clipped by the engine, which then knows their norm
+        "gradient_clipping": settings.max_grad_norm if settings.zero_stage else 0.0,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,  # its Adam needs a compiler; ours is torch's
+        "communication_data_type": "fp32",
+        "steps_per_print": 1_000_000_000,
+        "wall_clock_breakdown": False,
+    }
+    if settings.precision == "bf16":
+        # DeepSpeed would skip steps by itself; a non-finite norm stops the run instead
+        config["bf16"] = {"enabled": True, "check_grad_overflow": False}
+        config["data_types"] = {"grad_accum_dtype": "fp32"}
+    return config
+
+
+def read_deepspeed_file(path: Path) -> tuple[int, dict[str, Any]]:
+    """ZeRO stage and the keys of a DeepSpeed JSON file; values `"auto"` are dropped.
+
+    Raises:
+        ConfigError: Not readable JSON, or it sets what the run's own settings decide.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"deepspeed: can't read {path}: {error}", origin="command line") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"deepspeed: {path} holds no JSON object", origin="command line")
+    values = {key: value for key, value in values.items() if value != "auto"}
+    problems = [f"{key}: set it with --{flag}" for key, flag in _OURS.items() if key in values]
+    section = values.get("zero_optimization", {})
+    stage: Any = section.get("stage", 0) if isinstance(section, dict) else None
+    if not isinstance(stage, int) or stage not in (0, 1, 2, 3):
+        problems.append(f"zero_optimization.stage: {stage!r} is not one of 0, 1, 2, 3")
+    if problems:
+        raise ConfigError(problems, origin=str(path))
+    return stage, values

@@ -1,0 +1,176 @@
+"""The training loop: rows, totals, one optimizer step, hooks, now and then a checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+
+from weave_data.trainers import RunResult
+from weave_train.batch import EncodedRow
+from weave_train.checkpoint import clear_step, commit_checkpoint, step_directory, write_pieces
+from weave_train.config import PretrainConfig
+from weave_train.hooks import Hook, JsonlTracker, LossCurve, ProgressLine, StepReport, read_metrics
+from weave_train.launch import Launch
+from weave_train.objective import BatchTotals, StepTotals, batch_totals, micro_batches, take_step
+from weave_train.order import rank_slots
+from weave_train.prepare import PreparedRun, prepare_run
+from weave_train.schedule import learning_rate_at
+
+__all__ = ["save_run", "train", "train_step"]
+
+
+def train(config: PretrainConfig, launch: Launch) -> RunResult:
+    """Train a run to its end, or until `stop_after_steps`; called on every rank alike.
+
+    Returns:
+        The same on every rank, save that only the first knows the loss of a run that was finished
+        before.
+
+    Raises:
+        WeaveError: See `prepare_run` and `take_step`.
+    """
+    run = prepare_run(config, launch)
+    stop_step = run.num_steps
+    if config.stop_after_steps is not None:
+        stop_step = min(stop_step, run.step + config.stop_after_steps)
+    loss = _last_loss(run)
+    with ExitStack() as closing:
+        closing.callback(run.feed.close)
+        hooks = _hooks(run) if launch.is_first else []
+        for hook in hooks:
+            closing.callback(hook.close)
+        while run.step < stop_step:
+            report = train_step(run)
+            loss = report.loss
+            for hook in hooks:
+                hook.on_step(report)
+            if run.step == stop_step or _is_save_step(run):
+                save_run(run)
+    return RunResult(run_dir=str(run.run_dir), final_step=run.step, final_loss=loss)
+
+
+def train_step(run: PreparedRun) -> StepReport:
+    """Take the next optimizer step of a run and advance it."""
+    begin = time.perf_counter()
+    rows = run.feed.batch(run.step)
+    waited = time.perf_counter() - begin
+    rate = _learning_rate(run)
+    totals, outcome = _step(run, rows, rate)
+    run.ledger = hashlib.sha256(f"{run.ledger}/{totals.ledger_sum}".encode()).hexdigest()
+    epoch, _ = run.order.locate(run.step)
+    run.step += 1
+    return StepReport(
+        step=run.step,
+        num_steps=run.num_steps,
+        epoch=epoch,
+        loss=outcome.loss,
+        learning_rate=rate,
+        grad_norm=outcome.grad_norm,
+        step_seconds=time.perf_counter() - begin,
+        data_wait_seconds=waited,
+        rows=totals.rows,
+        tokens=totals.tokens,
+        supervised_tokens=totals.supervised_tokens,
+        ledger=run.ledger[:16],
+    )
+
+
+def save_run(run: PreparedRun) -> None:
+    """Write a checkpoint of the current step; returns on every rank when it is complete."""
+    directory = step_directory(run.run_dir, run.step)
+    if run.launch.is_first:
+        clear_step(directory)
+    _barrier(run.launch)
+    pieces = write_pieces(directory, run.engine.fragments(), rank=run.launch.rank)
+    gathered: list[Any] = [pieces]
+    if run.launch.world_size > 1:
+        gathered = [None] * run.launch.world_size
+        torch.distributed.all_gather_object(gathered, pieces)
+    if run.launch.is_first:
+        epoch, epoch_step = run.order.locate(run.step)
+        commit_checkpoint(
+            directory,
+            pieces=[piece for part in gathered for piece in part],
+            shapes=run.engine.shapes,
+            tower_sha256=run.tower_sha256,
+            state={
+                "step": run.step,
+                "adam_step": run.engine.adam_step,
+                "num_steps": run.num_steps,
+                "data": {**run.data_state, "epoch": epoch, "step": epoch_step, "ledger": run.ledger},
+            },
+            world_size=run.launch.world_size,
+        )
+    _barrier(run.launch)
+
+
+def _step(run: PreparedRun, rows: list[EncodedRow], rate: float) -> tuple[BatchTotals, StepTotals]:
+    totals = batch_totals(rows, run.slots, run.launch)
+    batches = micro_batches(
+        rows,
+        micro_rows=run.engine.settings.micro_batch_rows,
+        num_micro_steps=_num_micro_steps(run),
+        vlm=run.vlm,
+    )
+    outcome = take_step(
+        run.engine,
+        run.vlm,
+        batches,
+        supervised_tokens=totals.supervised_tokens,
+        learning_rate=rate,
+        launch=run.launch,
+    )
+    return totals, outcome
+
+
+def _num_micro_steps(run: PreparedRun) -> int:
+    """Of the rank with most rows at this step; arithmetic, no communication."""
+    size = run.order.batch_rows
+    most = max(
+        run.order.num_rows_at(run.step, rank_slots(rank, world_size=run.launch.world_size, batch_rows=size))
+        for rank in range(run.launch.world_size)
+    )
+    return max(1, -(-most // run.engine.settings.micro_batch_rows))
+
+
+def _learning_rate(run: PreparedRun) -> float:
+    hyper = run.config.hyper
+    return learning_rate_at(
+        run.step,
+        schedule=hyper.lr_scheduler_type,
+        peak=hyper.learning_rate,
+        num_steps=run.num_steps,
+        warmup_ratio=hyper.warmup_ratio,
+    )
+
+
+def _is_save_step(run: PreparedRun) -> bool:
+    if run.config.save_every_steps is not None:
+        return run.step % run.config.save_every_steps == 0
+    _, epoch_step = run.order.locate(run.step)
+    return epoch_step == 0
+
+
+def _hooks(run: PreparedRun) -> list[Hook]:
+    stage = run.config.stage
+    # closed in reverse: the curve is drawn from the file after the tracker closed it
+    return [
+        LossCurve(run.run_dir, stage=stage),
+        JsonlTracker(run.run_dir, stage=stage, start_step=run.step),
+        ProgressLine(start_step=run.step, num_steps=run.num_steps),
+    ]
+
+
+def _last_loss(run: PreparedRun) -> float:
+    key = f"{run.config.stage.capitalize()}/Loss (Raw)"
+    metrics = read_metrics(run.run_dir)
+    return float(metrics[-1][key]) if metrics else float("nan")
+
+
+def _barrier(launch: Launch) -> None:
+    if launch.world_size > 1:
+        torch.distributed.barrier()

@@ -1,0 +1,141 @@
+"""The loss of a global batch: a sum over all its supervised tokens, divided once, by their number.
+
+    N                 supervised tokens of the global batch, all ranks, known before the first backward
+    micro-step loss   sum over its tokens * R / N      R ranks; the engine averages gradients over ranks
+    reported loss     all-reduced sum / N
+
+Any split of a batch into ranks and micro-steps gives the same gradient within rounding. A rank with
+fewer rows than others takes empty micro-steps, because the collectives of each need every rank.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from weave_data.errors import TrainingError
+from weave_train.batch import Batch, EncodedRow, collate, dummy_batch
+from weave_train.engine import TrainEngine
+from weave_train.launch import Launch
+from weave_train.model import VideoLanguageModel
+
+__all__ = ["BatchTotals", "StepTotals", "batch_totals", "ledger_entry", "micro_batches", "take_step"]
+
+_LEDGER_BITS = 40  # sums of 2**20 slots stay inside a signed 64-bit all-reduce
+
+
+@dataclass(frozen=True)
+class BatchTotals:
+    """A global batch over all ranks.
+
+    Attributes:
+        rows: Samples.
+        tokens: Tokens, visual and text, padding not counted.
+        supervised_tokens: N.
+        visual_frames: Frames.
+        ledger_sum: Order-aware sum over (slot, sample id), the same for any number of ranks.
+    """
+
+    rows: int
+    tokens: int
+    supervised_tokens: int
+    visual_frames: int
+    ledger_sum: int
+
+
+@dataclass(frozen=True)
+class StepTotals:
+    """Outcome of one optimizer step: `loss` per supervised token, gradient norm before clipping."""
+
+    loss: float
+    grad_norm: float
+
+
+def ledger_entry(slot: int, sample_id: str) -> int:
+    """Contribution of one sample to its step's ledger sum."""
+    digest = hashlib.blake2b(f"{slot}/{sample_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") % (1 << _LEDGER_BITS)
+
+
+def batch_totals(rows: Sequence[EncodedRow], slots: range, launch: Launch) -> BatchTotals:
+    """Sum a step's rows over all ranks; one small all-reduce.
+
+    Args:
+        rows: This rank's.
+        slots: This rank's; row i lies in the i-th slot that holds a row.
+        launch: World size and device.
+    """
+    local = [
+        len(rows),
+        sum(len(row.input_ids) for row in rows),
+        sum(row.num_supervised for row in rows),
+        sum(len(row.pixels) for row in rows),
+        sum(ledger_entry(slots.start + index, row.sample_id) for index, row in enumerate(rows)),
+    ]
+    totals = torch.tensor(local, dtype=torch.int64, device=launch.device)
+    if launch.world_size > 1:
+        torch.distributed.all_reduce(totals)
+    return BatchTotals(*totals.tolist())
+
+
+def micro_batches(
+    rows: Sequence[EncodedRow], *, micro_rows: int, num_micro_steps: int, vlm: VideoLanguageModel
+) -> list[Batch]:
+    """Cut a rank's rows into exactly `num_micro_steps` batches; those without rows are dummies."""
+    pad_id: int = vlm.tokenizer.pad_token_id
+    batches = [
+        collate(rows[start : start + micro_rows], pad_id=pad_id) for start in range(0, len(rows), micro_rows)
+    ]
+    missing = num_micro_steps - len(batches)
+    return batches + [dummy_batch(pad_id=pad_id, settings=vlm.settings)] * missing
+
+
+def take_step(
+    engine: TrainEngine,
+    vlm: VideoLanguageModel,
+    batches: Sequence[Batch],
+    *,
+    supervised_tokens: int,
+    learning_rate: float,
+    launch: Launch,
+) -> StepTotals:
+    """One optimizer step over a global batch; every rank passes the same number of micro-batches.
+
+    Args:
+        engine: Around `vlm.core`.
+        vlm: Its tower encodes the frames.
+        batches: This rank's micro-steps.
+        supervised_tokens: N of the global batch.
+        learning_rate: Of this step.
+        launch: World size and device.
+
+    Raises:
+        TrainingError: N is 0, or loss or gradients are not finite; the weights must not be saved.
+    """
+    if supervised_tokens == 0:
+        raise TrainingError("a global batch without a single supervised token; its samples have no answer")
+    total = torch.zeros((), dtype=torch.float64, device=launch.device)
+    for index, batch in enumerate(batches):
+        engine.mark_boundary(is_last=index == len(batches) - 1)
+        on_device = batch.to(launch.device)
+        loss_sum = engine.loss_sum(vlm.encode(on_device.pixels), on_device)
+        engine.backward(loss_sum * (launch.world_size / supervised_tokens))
+        total += loss_sum.detach()
+    if launch.world_size > 1:
+        torch.distributed.all_reduce(total)
+    loss = float(total) / supervised_tokens
+    if not math.isfinite(loss):
+        raise TrainingError(f"the loss is {loss}: {_whose(batches)}; lower the learning rate or look at them")
+    grad_norm = engine.step(learning_rate)
+    if not math.isfinite(grad_norm):
+        raise TrainingError(f"the gradient norm is {grad_norm}: {_whose(batches)}; lower the learning rate")
+    return StepTotals(loss, grad_norm)
+
+
+def _whose(batches: Sequence[Batch]) -> str:
+    ids = [sample_id for batch in batches for sample_id in batch.sample_ids]
+    return f"this rank's samples were {', '.join(ids[:8])}{', ...' if len(ids) > 8 else ''}"

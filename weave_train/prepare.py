@@ -1,0 +1,284 @@
+"""From a configuration to a run that can take its next step: data, order, model, engine, resume."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from weave_data.errors import ConfigError, TrainingError, VerificationError
+from weave_data.shard import first_difference, num_row_groups, read_row_group
+from weave_train.batch import EncodedRow, make_row
+from weave_train.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint, restore, verify_pieces
+from weave_train.config import PretrainConfig
+from weave_train.deepspeed_config import EngineSettings, read_deepspeed_file
+from weave_train.engine import TrainEngine, init_process_group
+from weave_train.feed import FeedLimits, RowFeed, WovenSource, open_source
+from weave_train.launch import Launch
+from weave_train.loading import save_model_files
+from weave_train.model import VideoLanguageModel, build_model, tower_sha256
+from weave_train.model_settings import ModelSettings
+from weave_train.order import ORDER_VERSION, TrainingOrder, rank_slots
+from weave_train.run_directory import (
+    dataset_section,
+    describe_change,
+    model_settings,
+    read_run_config,
+    write_run_config,
+)
+from weave_train.tokenizer import load_tokenizer, resolve_tokenizer, save_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["PreparedRun", "prepare_run"]
+
+_CAPTION_GROUPS = 64  # row groups read to train a small tokenizer, spread over the data set
+
+
+@dataclass
+class PreparedRun:
+    """A run before its next step.
+
+    Attributes:
+        data_state: What fixes the order; equal on resume, or the run is refused.
+        num_steps: Of the whole run.
+        step: Optimizer steps taken.
+        ledger: Hash chain over the sample ids of those steps.
+    """
+
+    config: PretrainConfig
+    launch: Launch
+    run_dir: Path
+    order: TrainingOrder
+    slots: range
+    feed: RowFeed[EncodedRow]
+    vlm: VideoLanguageModel
+    engine: TrainEngine
+    tower_sha256: str
+    data_state: dict[str, Any]
+    num_steps: int
+    step: int
+    ledger: str
+
+
+def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
+    """Set a run up on every rank, resumed as `config.resume` says.
+
+    Raises:
+        ConfigError: The configuration, the data set or the run directory don't fit each other.
+        StoreError: The data set can't be read.
+        VerificationError: The checkpoint is damaged or belongs to another tower or model.
+    """
+    source = open_source(str(config.dataset.manifest), split=config.dataset.split)
+    settings = model_settings(config, source.manifest)
+    run_dir = Path(config.run_root_dir) / config.resolved_run_id(source.manifest.recipe)
+    batch_rows = config.hyper.global_batch_size
+    order = source.order(batch_rows=batch_rows, window_groups=config.window_groups, seed=config.seed)
+    slots = rank_slots(launch.rank, world_size=launch.world_size, batch_rows=batch_rows)
+    engine_settings = _engine_settings(config, launch)
+    data_state = _data_state(config, source)
+    checkpoint = _find_checkpoint(config, run_dir)
+    _check_unchanged(config, source, settings, checkpoint, data_state)
+
+    init_process_group(launch)
+    _agree(checkpoint.directory.name if checkpoint else None, launch, what="which checkpoint to resume")
+    tokenizer = _tokenizer(settings, source, run_dir, checkpoint, launch)
+    vlm = build_model(settings, tokenizer, device=launch.device)
+    tower = _check_tower(vlm, checkpoint, launch)
+    if launch.is_first:
+        section = dataset_section(
+            source.manifest, uri=str(config.dataset.manifest), split=config.dataset.split
+        )
+        write_run_config(run_dir, config=config, settings=settings, dataset=section)
+        if checkpoint is None or checkpoint.directory.parents[1] != run_dir:
+            save_model_files(vlm, run_dir)
+    engine = TrainEngine(vlm.core, engine_settings, launch)
+    if checkpoint is not None:
+        _restore(engine, checkpoint, launch)
+    num_steps = config.hyper.max_steps or order.num_steps(config.hyper.epochs)
+    return PreparedRun(
+        config=config,
+        launch=launch,
+        run_dir=run_dir,
+        order=order,
+        slots=slots,
+        feed=_feed(config, source, order, slots, tokenizer, settings, num_steps),
+        vlm=vlm,
+        engine=engine,
+        tower_sha256=tower,
+        data_state=data_state,
+        num_steps=num_steps,
+        step=checkpoint.step if checkpoint else 0,
+        ledger=checkpoint.state["data"]["ledger"] if checkpoint else "",
+    )
+
+
+def _engine_settings(config: PretrainConfig, launch: Launch) -> EngineSettings:
+    hyper = config.hyper
+    stage = config.resolved_zero_stage
+    extra: dict[str, Any] = {}
+    if config.deepspeed is not None:
+        stage, extra = read_deepspeed_file(Path(config.deepspeed))
+        if stage == 0 and config.precision == "bf16":
+            raise ConfigError(
+                f"{config.deepspeed}: ZeRO stage 0 trains in fp32 only; add "
+                "--model.enable_mixed_precision_training false"
+            )
+    rank_rows = -(-hyper.global_batch_size // launch.world_size)
+    micro_rows = min(hyper.per_device_batch_size, rank_rows)
+    return EngineSettings(
+        zero_stage=stage,
+        precision=config.precision,
+        micro_batch_rows=micro_rows,
+        micro_steps=math.ceil(rank_rows / micro_rows),
+        max_grad_norm=hyper.max_grad_norm,
+        weight_decay=hyper.weight_decay,
+        extra=extra,
+    )
+
+
+def _data_state(config: PretrainConfig, source: WovenSource) -> dict[str, Any]:
+    return {
+        "manifest_fingerprint": source.manifest.fingerprint,
+        "split": source.split,
+        "order_version": ORDER_VERSION,
+        "seed": config.seed,
+        "batch_rows": config.hyper.global_batch_size,
+        "window_groups": config.window_groups,
+    }
+
+
+def _find_checkpoint(config: PretrainConfig, run_dir: Path) -> Checkpoint | None:
+    if config.resume not in ("auto", "never"):
+        return read_checkpoint(Path(config.resume))
+    newest = newest_checkpoint(run_dir)
+    if newest is None:
+        return None
+    if config.resume == "never":
+        raise ConfigError(
+            f"resume: never, but {run_dir} has {newest.name}; give another --run_id or --resume auto",
+            origin="command line",
+        )
+    return read_checkpoint(newest)
+
+
+def _check_unchanged(
+    config: PretrainConfig,
+    source: WovenSource,
+    settings: ModelSettings,
+    checkpoint: Checkpoint | None,
+    data_state: dict[str, Any],
+) -> None:
+    """A resumed run reads the same data in the same order into the same model."""
+    if checkpoint is None:
+        return
+    before = read_run_config(checkpoint.directory.parents[1]) or {}
+    stored = {key: checkpoint.state["data"].get(key) for key in data_state}
+    if stored["manifest_fingerprint"] != data_state["manifest_fingerprint"]:
+        now = dataset_section(source.manifest, uri=str(config.dataset.manifest), split=source.split)
+        change = describe_change(before.get("dataset", {}), now)
+        raise ConfigError(
+            f"{checkpoint.directory}: the data set changed since: {change}; give the manifest the run was "
+            "trained on (OUTPUT/<recipe>/manifests/<fingerprint>.json), or another --run_id"
+        )
+    problems = [
+        f"{key} was {stored[key]!r}, is {data_state[key]!r}"
+        for key in data_state
+        if stored[key] != data_state[key]
+    ]
+    found = first_difference(before.get("model", {}), settings.model_dump(mode="json"), path="model")
+    if found is not None:
+        problems.append(f"{found.path} was {found.theirs!r}, is {found.ours!r}")
+    if problems:
+        raise ConfigError(
+            [f"{problem}; resume with the run's own flags or give another --run_id" for problem in problems],
+            origin=str(checkpoint.directory),
+        )
+
+
+def _tokenizer(
+    settings: ModelSettings, source: WovenSource, run_dir: Path, checkpoint: Checkpoint | None, launch: Launch
+) -> PreTrainedTokenizerBase:
+    directory = (checkpoint.directory.parents[1] if checkpoint else run_dir) / "tokenizer"
+    if checkpoint is None and launch.is_first:
+        save_tokenizer(resolve_tokenizer(settings, _captions(source)), directory)
+    if launch.world_size > 1:
+        torch.distributed.barrier()
+    return load_tokenizer(directory)
+
+
+def _captions(source: WovenSource) -> Iterator[str]:
+    """Texts of row groups spread evenly over the first stored epoch."""
+    rows = source.manifest.row_group_rows
+    groups = [
+        (shard, index) for shard in source.epochs[0] for index in range(num_row_groups(shard.rows, rows))
+    ]
+    for shard, index in groups[:: max(1, len(groups) // _CAPTION_GROUPS)]:
+        table = read_row_group(source.store, shard, index, columns=["conversations"])
+        for turns in table["conversations"].to_pylist():
+            yield from (turn["value"] for turn in turns)
+
+
+def _check_tower(vlm: VideoLanguageModel, checkpoint: Checkpoint | None, launch: Launch) -> str:
+    digest = tower_sha256(vlm.tower)
+    _agree(digest, launch, what="the frozen tower's weights")
+    if checkpoint is not None and checkpoint.tower_sha256 != digest:
+        raise VerificationError(
+            f"{checkpoint.directory}: was trained with a frozen tower of sha256 "
+            f"{checkpoint.tower_sha256[:12]}..., these flags give {digest[:12]}...; "
+            "resume with the same vision weights and seed"
+        )
+    return digest
+
+
+def _agree(value: str | None, launch: Launch, *, what: str) -> None:
+    """All ranks hold the same value, or every one of them stops."""
+    if launch.world_size == 1:
+        return
+    values: list[str | None] = [None] * launch.world_size
+    torch.distributed.all_gather_object(values, value)
+    if len(set(values)) != 1:
+        raise TrainingError(f"ranks disagree on {what}: {values}; give all of them the same files and flags")
+
+
+def _restore(engine: TrainEngine, checkpoint: Checkpoint, launch: Launch) -> None:
+    if dict(checkpoint.shapes) != dict(engine.shapes):
+        odd = sorted(set(checkpoint.shapes.items()) ^ set(engine.shapes.items()))[0]
+        raise VerificationError(
+            f"{checkpoint.directory}: does not fit this model: {odd[0]} {list(odd[1])} is on one side only; "
+            "resume with the run's own model flags"
+        )
+    verify_pieces(checkpoint, kinds=("weights", "optimizer"), part=(launch.rank, launch.world_size))
+    restore(checkpoint, engine.fragments())
+    engine.finish_restore(adam_step=checkpoint.state["adam_step"])
+
+
+def _feed(
+    config: PretrainConfig,
+    source: WovenSource,
+    order: TrainingOrder,
+    slots: range,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: ModelSettings,
+    num_steps: int,
+) -> RowFeed[EncodedRow]:
+    def encode(row: Any) -> EncodedRow:
+        return make_row(row, tokenizer=tokenizer, settings=settings)
+
+    return RowFeed(
+        source,
+        order,
+        slots=slots,
+        encode=encode,
+        stop_step=num_steps,
+        limits=FeedLimits(
+            num_workers=config.num_workers,
+            prefetch_steps=config.prefetch_steps,
+            max_groups=len(slots) * (config.window_groups + 1) + 8,
+        ),
+    )

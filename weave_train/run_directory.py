@@ -1,0 +1,95 @@
+"""One run's directory: what lies where, and the files that are written once.
+
+config.json, config.yaml   section `model` (ModelSettings), every flag, the data set, versions
+metrics.jsonl, loss.png    one line and one point a step
+tokenizer/, language/, tower.safetensors, tower.sha256
+checkpoints/step-<n>/, latest
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from weave_data.config import FramesConfig, load_config
+from weave_data.shard import Manifest, first_difference
+from weave_train.config import PretrainConfig
+from weave_train.model_settings import ModelSettings
+
+__all__ = ["dataset_section", "describe_change", "model_settings", "read_run_config", "write_run_config"]
+
+_PACKAGES = ("videoweave", "torch", "transformers", "timm", "deepspeed", "numpy", "pyarrow")
+
+
+def model_settings(config: PretrainConfig, manifest: Manifest) -> ModelSettings:
+    """Section `model` of a run: the model flags, and how the data set's frames were sampled.
+
+    Raises:
+        ConfigError: A model flag names what is not there.
+    """
+    frames = manifest.configuration.get("frames", {})
+    values = {
+        name: getattr(config.model, name)
+        for name in ModelSettings.model_fields
+        if name in type(config.model).model_fields
+    }
+    values |= {
+        "seed": config.seed,
+        "precision": config.precision,
+        "frames": {name: value for name, value in frames.items() if name in FramesConfig.model_fields},
+    }
+    return load_config(ModelSettings, values, origin="model flags")
+
+
+def dataset_section(manifest: Manifest, *, uri: str, split: str) -> dict[str, Any]:
+    """What a run records about its data set: enough to say later what changed."""
+    return {
+        "uri": uri,
+        "split": split,
+        "recipe": manifest.recipe,
+        "fingerprint": manifest.fingerprint,
+        "configuration": dict(manifest.configuration),
+        "inputs": dict(manifest.inputs),
+    }
+
+
+def describe_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """First setting or input in which two data set sections differ."""
+    for part in ("recipe", "split", "configuration", "inputs", "fingerprint"):
+        found = first_difference(before.get(part), now.get(part), path=part)
+        if found is not None:
+            return f"{found.path} was {found.theirs!r}, is {found.ours!r}"
+    return "nothing"
+
+
+def write_run_config(
+    run_dir: Path, *, config: PretrainConfig, settings: ModelSettings, dataset: Mapping[str, Any]
+) -> None:
+    """Write `config.json` and `config.yaml` with the same content."""
+    values = {
+        "model": settings.model_dump(mode="json"),
+        "pretrain": config.model_dump(mode="json"),
+        "dataset": dict(dataset),
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+    }
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    yaml, sink = YAML(typ="safe", pure=True), io.StringIO()
+    yaml.default_flow_style = False
+    yaml.dump(values, sink)
+    (run_dir / "config.yaml").write_text(sink.getvalue(), encoding="utf-8")
+
+
+def read_run_config(run_dir: Path) -> dict[str, Any] | None:
+    """What `write_run_config` wrote, or None in a new run directory."""
+    path = run_dir / "config.json"
+    if not path.is_file():
+        return None
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values
