@@ -167,8 +167,8 @@ class RowFeed(Generic[EncodedT]):
         self._encode = encode
         self._stop_step = stop_step
         self._prefetch_steps = limits.prefetch_steps
-        self._cache = _GroupCache(reader, max_groups=max_groups)
-        self._pool = ThreadPoolExecutor(num_workers, thread_name_prefix="weave-feed") if num_workers else None
+        self._cache = _GroupCache(reader, max_groups=limits.max_groups)
+        self._pool = _threads(limits.num_workers)
         self._pending: dict[int, Sequence[Future[EncodedT]]] = {}
 
     @property
@@ -205,3 +205,7 @@ class RowFeed(Generic[EncodedT]):
 
     def _load(self, data_epoch: int, address: RowAddress) -> EncodedT:
         return self._encode(self._cache.row(data_epoch, address))
+
+
+def _threads(num_workers: int) -> ThreadPoolExecutor | None:
+    return ThreadPoolExecutor(num_workers, thread_name_prefix="weave-feed") if num_workers else None

@@ -1,0 +1,121 @@
+"""`deepspeed`, the trainer that this package registers for woven data sets.
+
+It starts its ranks as processes of this machine, over the loopback. On several machines start
+`torchrun` or `deepspeed` there instead; the command is the same.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from weave_data.errors import ConfigError, TrainingError
+from weave_data.trainers import RunResult
+from weave_train.config import load_pretrain_config
+from weave_train.hooks import read_metrics
+from weave_train.launch import free_port, rank_environment
+
+__all__ = ["DeepSpeedTrainer", "run_ranks"]
+
+_POLL_SECONDS = 0.1
+_GRACE_SECONDS = 10.0
+
+
+class DeepSpeedTrainer:
+    """`weave_data.trainers.Trainer` over DeepSpeed ZeRO."""
+
+    name = "deepspeed"
+
+    def run(self, manifest_uri: str, options: Mapping[str, Any], *, num_workers: int) -> RunResult:
+        """Train in `num_workers` local processes.
+
+        Args:
+            manifest_uri: Of the woven data set.
+            options: Flags of `weave-train pretrain` by dotted name; `run_id` is required here.
+            num_workers: Ranks.
+
+        Raises:
+            ConfigError: The options are wrong; found before any process starts.
+            TrainingError: A rank failed; its own message went to standard error.
+        """
+        if num_workers < 1:
+            raise ConfigError(f"num_workers: {num_workers}; training needs at least one process")
+        if not isinstance(options.get("run_id"), str):
+            raise ConfigError("run_id: required: the result is read from that run's directory")
+        flags = {**options, "dataset.manifest": manifest_uri}
+        config = load_pretrain_config(list(flags.items()), origin="options")
+        with tempfile.TemporaryDirectory(prefix="weave-train-") as scratch:
+            # a file, not flags: values keep their types and no command line shows them
+            path = Path(scratch) / "pretrain.yaml"
+            yaml = YAML(typ="safe", pure=True)
+            with path.open("w", encoding="utf-8") as sink:
+                yaml.dump(config.model_dump(mode="json", exclude_none=True), sink)
+            command = [sys.executable, "-m", "weave_train", "pretrain", "--config", str(path)]
+            code = run_ranks(command, num_ranks=num_workers)
+        run_dir = Path(config.run_root_dir) / config.resolved_run_id("")
+        if code != 0:
+            raise TrainingError(f"training in {run_dir} ended with exit code {code}; see the messages above")
+        metrics = read_metrics(run_dir)
+        prefix = config.stage.capitalize()
+        return RunResult(
+            run_dir=str(run_dir),
+            final_step=int(metrics[-1][f"{prefix}/Step"]),
+            final_loss=float(metrics[-1][f"{prefix}/Loss (Raw)"]),
+        )
+
+
+def run_ranks(command: Sequence[str], *, num_ranks: int, environment: Mapping[str, str] | None = None) -> int:
+    """Run one command as every rank of a local group; when one fails, the others are ended.
+
+    Args:
+        command: The same for all.
+        num_ranks: World size.
+        environment: Variables beside this process's own.
+
+    Returns:
+        0, or the exit code of the first rank that failed.
+    """
+    port = free_port()
+    base = {**os.environ, **(environment or {})}
+    ranks = [
+        subprocess.Popen(
+            list(command),
+            env={**base, **rank_environment(rank, world_size=num_ranks, port=port)},
+            start_new_session=True,
+        )
+        for rank in range(num_ranks)
+    ]
+    try:
+        while True:
+            codes = [process.poll() for process in ranks]
+            failed = [code for code in codes if code]
+            if failed:
+                return failed[0]
+            if all(code == 0 for code in codes):
+                return 0
+            time.sleep(_POLL_SECONDS)
+    finally:
+        _end(ranks)
+
+
+def _end(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Leave no rank behind, nor what it started."""
+    alive = [process for process in ranks if process.poll() is None]
+    for process in alive:
+        os.killpg(process.pid, signal.SIGTERM)
+    deadline = time.monotonic() + _GRACE_SECONDS
+    for process in alive:
+        try:
+            process.wait(timeout=max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
