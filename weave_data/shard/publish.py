@@ -23,6 +23,7 @@ __all__ = [
     "check_settings",
     "current_key",
     "immutable_key",
+    "is_output",
     "list_recipes",
     "publish",
     "read_manifest",
@@ -100,9 +101,15 @@ def read_manifest(store: Store, recipe: str, *, fingerprint: str | None = None) 
     """
     key = current_key(recipe) if fingerprint is None else immutable_key(recipe, fingerprint)
     if store.head(key) is None:
-        known = ", ".join(list_recipes(store)) or "none"
-        raise VerificationError(f"{store.uri}: no {key}; published recipes: {known}")
+        # a mistyped address may be a whole bucket: only an output is worth listing
+        known = ", ".join(list_recipes(store)) if is_output(store) else "none"
+        raise VerificationError(f"{store.uri}: no {key}; published recipes: {known or 'none'}")
     return parse_manifest(store.get(key), name=f"{store.uri}/{key}")
+
+
+def is_output(store: Store, folder: str = "") -> bool:
+    """True when a build has stored frames below `folder` (which ends with a slash)."""
+    return next(iter(store.list(f"{folder}frames/")), None) is not None
 
 
 def list_recipes(store: Store) -> tuple[str, ...]:

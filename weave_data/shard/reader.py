@@ -22,7 +22,7 @@ from weave_data.errors import ConfigError, VerificationError
 from weave_data.records import WovenSample
 from weave_data.shard.layout import parse_footer
 from weave_data.shard.manifest import Manifest, ShardEntry
-from weave_data.shard.publish import list_recipes, read_manifest
+from weave_data.shard.publish import is_output, list_recipes, read_manifest
 from weave_data.shard.slices import num_row_groups
 from weave_data.shard.sparse import SparseFile
 from weave_data.storage import Store, open_store
@@ -88,7 +88,7 @@ def load_manifest(uri: str) -> Manifest:
 
 def _refuse_output(store: Store, recipe: str, uri: str) -> None:
     """Help who gave OUTPUT instead of OUTPUT/<recipe>."""
-    if store.head(f"{recipe}/manifest.json") is not None or store.head(f"{recipe}/card.md") is None:
+    if store.head(f"{recipe}/manifest.json") is not None or not is_output(store, f"{recipe}/"):
         return
     recipes = list_recipes(open_store(uri, readonly=True))
     raise ConfigError(
