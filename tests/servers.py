@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -47,6 +48,7 @@ class S3Server:
             "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
         }
 
+    @functools.lru_cache(maxsize=4)  # noqa: B019 - one or two servers a session
     def client(self):
         """A boto3 client of its own, independent of the code under test."""
         import boto3

@@ -69,7 +69,9 @@ class LocalStore:
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """See `Store.list`; one directory's names are in memory at a time, per level."""
-        folder, _, start = prefix.rpartition("/")
+        folder, slash, start = prefix.rpartition("/")
+        if slash and any(name in ("", ".", "..") for name in folder.split("/")):
+            return  # no key starts like this, a path could lead out of the root
         yield from self._walk(self.root / folder, f"{folder}/" if folder else "", start)
 
     def _walk(self, folder: Path, parent: str, start: str) -> Iterator[ObjectInfo]:
