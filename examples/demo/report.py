@@ -33,7 +33,7 @@ def print_report(
     console.print(_looking_table(looking))
     console.print(f"truth   {' '.join(example.question.captions)}\nanswer  {example.answer.strip()}\n")
     for label, command in _next_commands(demo).items():
-        console.print(f"{label}  {command}")
+        console.print(f"{label}  {command}", soft_wrap=True)
 
 
 def _files_table(demo: Demo) -> Table:
