@@ -106,7 +106,7 @@ def test_order_version_one_is_pinned() -> None:
 
 
 def test_positions_of_rows_are_uniform() -> None:
-    """Chi-square over (eighth of the set, eighth of the epoch): a shuffled set has mean equal to the degrees."""
+    """Chi-square over (eighth of the set, eighth of the epoch)."""
     order = make_order(([256] * 16, 8, 16, 4, 3))
     table = np.zeros((8, 8))
     for epoch in range(4):

@@ -1,0 +1,137 @@
+"""Rows arrive in order, whoever reads them and however far ahead."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import threading
+from pathlib import Path
+
+import pytest
+from builders import write_woven_dataset
+
+from weave_data.errors import ConfigError, StoreError
+from weave_data.shard import iter_rows
+from weave_train.feed import FeedLimits, RowFeed, WovenSource, open_source
+from weave_train.order import TrainingOrder, rank_slots
+
+BATCH_ROWS = 7
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> WovenSource:
+    root = tmp_path_factory.mktemp("woven")
+    uri = write_woven_dataset(
+        root,
+        rows=75,
+        clips_per_sample=1,
+        frames_per_sample=1,
+        image_px=16,
+        shard_rows=24,
+        row_group_rows=4,
+        val_rows=5,
+    )
+    return open_source(uri, split="train")
+
+
+@pytest.fixture(scope="module")
+def order(source: WovenSource) -> TrainingOrder:
+    return source.order(batch_rows=BATCH_ROWS, window_groups=2, seed=3)
+
+
+class CountingReader:
+    """Counts reads of each group; fails once where told to."""
+
+    def __init__(self, source: WovenSource, *, fail_at: int | None = None) -> None:
+        self.source = source
+        self.reads: collections.Counter[tuple[int, int, int]] = collections.Counter()
+        self.fail_at = fail_at
+        self.lock = threading.Lock()
+
+    def read(self, data_epoch: int, shard_index: int, group_index: int):
+        with self.lock:
+            self.reads[data_epoch, shard_index, group_index] += 1
+            if self.reads.total() == self.fail_at:
+                raise StoreError("shard-00001.parquet: the store went away")
+        return self.source.read(data_epoch, shard_index, group_index)
+
+
+def make_feed(
+    source, order, *, workers: int, rank: int = 0, world: int = 1, groups: int = 64
+) -> RowFeed[str]:
+    return RowFeed(
+        source,
+        order,
+        slots=rank_slots(rank, world_size=world, batch_rows=BATCH_ROWS),
+        encode=lambda row: row["sample_id"],
+        stop_step=order.num_steps(2),
+        limits=FeedLimits(num_workers=workers, prefetch_steps=3, max_groups=groups),
+    )
+
+
+def all_batches(
+    source, order, *, workers: int, rank: int = 0, world: int = 1, start: int = 0
+) -> list[list[str]]:
+    feed = make_feed(source, order, workers=workers, rank=rank, world=world)
+    try:
+        return [feed.batch(step) for step in range(start, order.num_steps(2))]
+    finally:
+        feed.close()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_batches_do_not_depend_on_the_number_of_workers(source, order, workers) -> None:
+    assert all_batches(source, order, workers=workers) == all_batches(source, order, workers=0)
+
+
+def test_an_epoch_gives_every_sample_once(source, order) -> None:
+    ids = [row.sample_id for row in iter_rows(source.store, source.manifest, split="train")]
+    batches = all_batches(source, order, workers=2)
+    for epoch in range(2):
+        first = epoch * order.num_steps(1)
+        seen = [name for batch in batches[first : first + order.num_steps(1)] for name in batch]
+        assert sorted(seen) == sorted(ids)
+
+
+def test_ranks_together_read_the_batch_of_one(source, order) -> None:
+    alone = all_batches(source, order, workers=0)
+    parts = [all_batches(source, order, workers=2, rank=rank, world=3) for rank in range(3)]
+    assert [list(itertools.chain(*rows)) for rows in zip(*parts, strict=True)] == alone
+
+
+def test_a_feed_that_starts_later_goes_on_where_another_stopped(source, order) -> None:
+    assert all_batches(source, order, workers=2, start=9) == all_batches(source, order, workers=0)[9:]
+
+
+def test_each_row_group_is_read_once_an_epoch(source, order) -> None:
+    reader = CountingReader(source)
+    feed = make_feed(reader, order, workers=3)
+    for step in range(order.num_steps(1)):
+        feed.batch(step)
+    feed.close()
+    # read-ahead may have begun the next epoch; no group was read twice for the first
+    assert len(reader.reads) == 19
+    assert reader.reads.total() <= 19 + 3 * BATCH_ROWS
+
+
+def test_memory_is_bounded_and_costs_only_reads(source, order) -> None:
+    reader = CountingReader(source)
+    feed = make_feed(reader, order, workers=0, groups=2)
+    batches = [feed.batch(step) for step in range(order.num_steps(1))]
+    assert len(feed._cache._groups) == 2
+    assert batches == all_batches(source, order, workers=0)[: order.num_steps(1)]
+    assert reader.reads.total() > 19
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_store_error_reaches_the_step_that_needs_the_row(source, order, workers) -> None:
+    feed = make_feed(CountingReader(source, fail_at=6), order, workers=workers)
+    with pytest.raises(StoreError, match="the store went away"):
+        list(map(feed.batch, range(order.num_steps(1))))
+    feed.close()
+
+
+def test_a_split_that_is_not_there_is_named(source, tmp_path: Path) -> None:
+    uri = write_woven_dataset(tmp_path, rows=4, clips_per_sample=1, frames_per_sample=1, image_px=16)
+    with pytest.raises(ConfigError, match="no split 'val'; it has train"):
+        open_source(uri, split="val")
