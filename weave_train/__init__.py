@@ -1,10 +1,13 @@
 """The trainer that runs what `weave_data` compiles.
 
-    model_settings                      what a run's model is
-    prompt, tokenizer -> batch          rows of a shard become ids, labels and uint8 frames
-    pixels
-    vision, projector, language, model  frozen tower -> projector -> splice -> causal LM -> loss
-    generate, video, loading            a stored run describes a video
+    config, presets, flags                 what `weave-train pretrain` accepts
+    order -> feed                          which rows, in which order, read ahead
+    prompt, tokenizer, pixels -> batch     rows become ids, labels and uint8 frames
+    vision, projector, language -> model   frozen tower beside a trained core
+    objective -> engine -> checkpoint      exact loss of a global batch, ZeRO 0-3, state by name
+    prepare -> loop, hooks                 a run from its configuration to its last step
+    generate, video, loading               a stored run describes a video
+    launch, plugin, cli                    how a run is started
 
 `from weave_train import load` rebuilds a run; importing the package loads no torch.
 """
