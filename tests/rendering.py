@@ -8,8 +8,9 @@ number is the position in *presentation* order of the rendered stream, before an
 from __future__ import annotations
 
 import io
+import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -31,7 +32,7 @@ NUM_BITS = 12
 _FAST = {
     "libx264": {"preset": "ultrafast", "crf": "18"},
     "libx265": {"preset": "ultrafast", "crf": "16", "x265-params": "log-level=none:pools=1:frame-threads=1"},
-    "libsvtav1": {"preset": "12", "crf": "20", "svtav1-params": "lp=1"},
+    "libsvtav1": {"preset": "8", "crf": "20", "svtav1-params": "lp=1"},
     "libvpx": {"deadline": "realtime", "cpu-used": "8", "crf": "8"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "16"},
     "mpeg4": {"qmin": "2", "qmax": "4"},
@@ -87,14 +88,19 @@ def read_bar_code(rgb: npt.NDArray[np.uint8]) -> int:
     return number
 
 
-def render_video(rendering: Rendering) -> bytes:
-    """Encode the rendering into a complete file of its container."""
+def render_video(rendering: Rendering, draw: Callable[[int], npt.NDArray[np.uint8]] | None = None) -> bytes:
+    """Encode the rendering into a complete file of its container.
+
+    `draw(number)` gives uint8[height, width, 3] of a frame instead of the bar code and its texture.
+    """
+    os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder writes to the terminal otherwise
     sink = io.BytesIO()
     with av.open(sink, "w", format=rendering.container, options=rendering.container_options) as output:
         stream = output.add_stream(rendering.codec, rate=rendering.fps)
         _set_up(stream, rendering)
         for number in range(rendering.num_frames):
-            output.mux(stream.encode(_coded_frame(rendering, number)))
+            rgb = draw(number) if draw is not None else _numbered(rendering, number)
+            output.mux(stream.encode(_coded_frame(rendering, number, rgb)))
         output.mux(stream.encode(None))
     return sink.getvalue()
 
@@ -151,10 +157,13 @@ def _set_up(stream: av.VideoStream, rendering: Rendering) -> None:
         stream.set_display_rotation(rendering.rotation_degrees)
 
 
-def _coded_frame(rendering: Rendering, number: int) -> av.VideoFrame:
-    rgb = draw_frame(number, width=rendering.width, height=rendering.height)
-    rgb = np.ascontiguousarray(np.rot90(rgb, k=-rendering.rotation_degrees // 90))
-    frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format=rendering.pix_fmt)
+def _numbered(rendering: Rendering, number: int) -> npt.NDArray[np.uint8]:
+    return draw_frame(number, width=rendering.width, height=rendering.height)
+
+
+def _coded_frame(rendering: Rendering, number: int, rgb: npt.NDArray[np.uint8]) -> av.VideoFrame:
+    turned = np.ascontiguousarray(np.rot90(rgb, k=-rendering.rotation_degrees // 90))
+    frame = av.VideoFrame.from_ndarray(turned, format="rgb24").reformat(format=rendering.pix_fmt)
     if rendering.pts_ms is None:
         frame.pts, frame.time_base = number, Fraction(1, rendering.fps)
     else:

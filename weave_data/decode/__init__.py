@@ -4,7 +4,7 @@
                                                                            |
     Store  <-  layers (tar, rejects, index)  <-  stage.decode_part  <-  isolation
 
-container   what the first bytes promise: empty, truncated
+container   what the first bytes promise: empty, truncated; opening opens what is left
 packets     which packets must be decoded for which frames, and when the table is not to be trusted
 decoder     the `FrameDecoder` protocol; `pyav_decoder` is the default, `decord_decoder` the other
 picture     colour, orientation, size, JPEG: the same bytes on every CPU

@@ -8,28 +8,22 @@ which decodes everything and is the definition of the result. One thread: parts 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
-import av
 import av.error
 from av.video.reformatter import VideoReformatter
 
-from weave_data.decode.container import check_promised_bytes
 from weave_data.decode.decoder import ChooseFrames, DecodedClip, DecodedFrame, KeepFrame, RgbImage, T
+from weave_data.decode.opening import open_container, read_packets, video_stream
 from weave_data.decode.packets import PacketTable, Segment, read_packet_table
 from weave_data.decode.picture import SWSCALE_EXACT, orient
 from weave_data.errors import DecodeError
 
 __all__ = ["PyavDecoder"]
 
-# playlists and concat scripts would make libavformat open other files and hosts; images are no clips
-_OPEN_OPTIONS = {
-    "format_whitelist": "3gp,aac,asf,avi,flac,flv,gif,matroska,mov,mp3,mp4,mpeg,mpegts,ogg,wav,webm",
-    "protocol_whitelist": "none",
-}
+_HELD_BYTES = 192 << 20  # of decoded pictures kept until it is known how many there are
 
 
 class PyavDecoder:
@@ -46,10 +40,9 @@ class PyavDecoder:
 
     def decode(self, data: bytes, *, choose: ChooseFrames, keep: KeepFrame[T]) -> DecodedClip[T]:
         """See `FrameDecoder.decode`."""
-        check_promised_bytes(data)
-        with _open(data) as container:
-            stream = _video_stream(container)
-            packets = _read_packets(container, stream)
+        with open_container(data) as container:
+            stream = video_stream(container)
+            packets = read_packets(container, stream)
             reading = _Reading(stream, packets, self.swscale_flags)
             table = None
             if self.is_sparse:
@@ -119,14 +112,14 @@ class _Reading:
         yield from self.context.decode(None)
 
     def sequential(self, choose: ChooseFrames, keep: KeepFrame[T]) -> DecodedClip[T]:
-        """Frames of a full decode, twice: how many there are decides which are wanted."""
-        num_frames = sum(1 for _ in self._decode_all())
+        """Frames of a full decode: how many there are decides which are wanted."""
+        num_frames, held = self._count_frames()
         if num_frames == 0:
             raise DecodeError("no_frames", f"{len(self.packets)} packets gave no frame")
         wanted = set(choose(num_frames))
         frames: list[DecodedFrame[T]] = []
         first_pts: int | None = None
-        for index, frame in enumerate(self._decode_all()):
+        for index, frame in enumerate(self._decode_all() if held is None else held):
             first_pts = frame.pts if index == 0 else first_pts
             if index in wanted:
                 seconds = self._seconds(index, frame.pts, first_pts)
@@ -134,6 +127,19 @@ class _Reading:
             if len(frames) == len(wanted):
                 break
         return DecodedClip(num_frames, tuple(frames))
+
+    def _count_frames(self) -> tuple[int, list[Any] | None]:
+        """How many frames a full decode presents, and the frames if they are small enough to hold."""
+        num_frames, num_bytes = 0, 0
+        held: list[Any] | None = []
+        for frame in self._decode_all():
+            num_frames += 1
+            num_bytes += sum(plane.buffer_size for plane in frame.planes)
+            if num_bytes > _HELD_BYTES:
+                held = None  # they are decoded once more
+            if held is not None:
+                held.append(frame)
+        return num_frames, held
 
     def _decode_all(self) -> Iterator[Any]:
         self._restart()
@@ -170,45 +176,3 @@ class _Reading:
         if pts is None or first_pts is None:
             return float(index / self.rate)
         return float((pts - first_pts) * self.time_base)
-
-
-def _open(data: bytes) -> Any:
-    try:
-        return av.open(io.BytesIO(data), metadata_errors="ignore", options=_OPEN_OPTIONS)
-    except MemoryError:
-        raise
-    except av.error.FFmpegError as error:
-        raise DecodeError(
-            "not_a_video", f"{len(data)} bytes that no container reader accepts: {error.strerror}"
-        ) from error
-
-
-def _video_stream(container: Any) -> Any:
-    stream = container.streams.best("video")
-    if stream is None or stream.disposition & stream.disposition.attached_pic:
-        kinds = sorted(stream.type for stream in container.streams)
-        raise DecodeError("no_video_stream", f"streams: {', '.join(kinds) or 'none'}")
-    if stream.codec_context is None:
-        raise DecodeError("corrupt", "this build has no decoder for the video stream")
-    stream.codec_context.thread_count = 1
-    return stream
-
-
-def _read_packets(container: Any, stream: Any) -> list[Any]:
-    """Packets with content in decode order."""
-    packets: list[Any] = []
-    try:
-        for packet in container.demux(stream):
-            if packet.is_corrupt:
-                raise DecodeError("truncated", f"packet {len(packets)} is incomplete")
-            if packet.size:
-                packets.append(packet)
-    except MemoryError:
-        raise
-    except av.error.FFmpegError as error:
-        raise DecodeError(
-            "truncated", f"reading stops after {len(packets)} packets: {error.strerror}"
-        ) from error
-    if not packets:
-        raise DecodeError("no_frames", "the video stream has no packets")
-    return packets

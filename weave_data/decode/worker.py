@@ -114,7 +114,8 @@ def _answer(
     except MemoryError as error:
         return {"failed": f"out of memory: {error}"}, b""
     except Exception as error:  # noqa: BLE001 - the edge where one bad clip becomes a reject
-        return {"rejected": ["corrupt", f"{type(error).__name__}: {error}"[:500]]}, b""
+        # the name only: messages hold addresses, and rejects are committed bytes
+        return {"rejected": ["corrupt", f"the decoder raised {type(error).__name__}"]}, b""
     clip["sizes"] = [len(jpeg) for jpeg in jpegs]
     return {"clip": clip}, b"".join(jpegs)
 

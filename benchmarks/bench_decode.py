@@ -1,0 +1,130 @@
+"""Our exact sparse decoder against decord, on WebVid-like rendered clips and, if given, real ones.
+
+Both get the whole file in memory and return RGB arrays of the same `linspace` frames on one thread.
+The tools take turns clip by clip in one run; per clip the best of the repeats counts, since the other
+work of a shared machine only ever adds time. Writes build/bench/decode.json.
+
+    python benchmarks/bench_decode.py [--clips 3] [--repeats 5]      WEAVE_ASSETS: folder of real clips
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.rendering import Rendering, render_video  # noqa: E402
+from weave_data.decode import FrameDecoder, load_decoder  # noqa: E402
+from weave_data.decode.pyav_decoder import PyavDecoder  # noqa: E402
+from weave_data.frame_policy import linspace_indices  # noqa: E402
+
+FRAME_COUNTS = (2, 4, 16)
+WIDTH, HEIGHT, FPS, SECONDS = 596, 336, 30, 15
+
+
+def scene(seed: int) -> Callable[[int], npt.NDArray[np.uint8]]:
+    """A soft texture that pans, with a block that moves across it and some sensor noise."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(30, 220, (HEIGHT // 14 + 2, WIDTH // 7 + 2, 3))
+    texture = np.kron(coarse, np.ones((14, 14, 1))).astype(np.float32)
+    for axis in (0, 1):
+        texture = (np.roll(texture, 5, axis) + np.roll(texture, -5, axis) + 2 * texture) / 4
+    noise = rng.normal(0, 2.0, (4, HEIGHT, WIDTH, 3))
+
+    def draw(number: int) -> npt.NDArray[np.uint8]:
+        panned = np.roll(texture, (number // 3, 2 * number), (0, 1))[:HEIGHT, :WIDTH] + noise[number % 4]
+        left = (number * 3) % (WIDTH - 80)
+        panned[120:200, left : left + 80] = 255 - panned[120:200, left : left + 80]
+        return panned.clip(0, 255).astype(np.uint8)
+
+    return draw
+
+
+def rendered_clips(gop: int, num_clips: int) -> list[bytes]:
+    rendering = Rendering(
+        width=WIDTH,
+        height=HEIGHT,
+        fps=FPS,
+        num_frames=FPS * SECONDS,
+        gop=gop,
+        bframes=3,
+        options={"preset": "veryfast", "crf": "25", "sc_threshold": "0"},
+    )
+    return [render_video(rendering, scene(seed)) for seed in range(num_clips)]
+
+
+def real_clips() -> list[bytes]:
+    folder = os.environ.get("WEAVE_ASSETS")
+    if not folder:
+        return []
+    return [path.read_bytes() for path in sorted((Path(folder) / "clips" / "videos").glob("*.mp4"))]
+
+
+def seconds_of(decoder: FrameDecoder, data: bytes, num_frames: int) -> float:
+    start = time.perf_counter()
+    decoder.decode(data, choose=lambda n: linspace_indices(n, min(n, num_frames)).tolist(), keep=lambda a: a)
+    return time.perf_counter() - start
+
+
+def best_milliseconds(
+    tools: Sequence[FrameDecoder], clips: Sequence[bytes], *, num_frames: int, repeats: int
+) -> list[float]:
+    """Mean over clips of each tool's best time, in ms; the tools take turns, changing who is first."""
+    totals = [0.0] * len(tools)
+    for data in clips:
+        best = [float("inf")] * len(tools)
+        for repeat in range(repeats):
+            order = range(len(tools)) if repeat % 2 == 0 else reversed(range(len(tools)))
+            for tool in order:
+                best[tool] = min(best[tool], seconds_of(tools[tool], data, num_frames))
+        totals = [total + value for total, value in zip(totals, best, strict=True)]
+    return [1000 * total / len(clips) for total in totals]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--clips", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    names = ("decord", "pyav, every frame")
+    tools = [load_decoder("pyav"), load_decoder("decord"), PyavDecoder(is_sparse=False)]
+    sets = {f"596x336 15 s, GOP {gop}": rendered_clips(gop, options.clips) for gop in (250, 12)}
+    sets["real mp4 clips"] = real_clips()
+    rows = []
+    for set_name, clips in sets.items():
+        for num_frames in FRAME_COUNTS if clips else ():
+            ours, *others = best_milliseconds(tools, clips, num_frames=num_frames, repeats=options.repeats)
+            for name, other in zip(names, others, strict=True):
+                row = {
+                    "name": f"{set_name}, {num_frames} frames",
+                    "ours": round(ours, 2),
+                    "other": round(other, 2),
+                    "other_name": name,
+                    "ratio": round(other / ours, 3),
+                    "unit": "ms/clip",
+                    "load": round(os.getloadavg()[0], 2),
+                }
+                rows.append(row)
+                print(
+                    "{name:40} ours {ours:8.1f}  {other_name:18} {other:8.1f} {unit}  x{ratio:.2f}".format(
+                        **row
+                    )
+                )
+    target = ROOT / "build" / "bench" / "decode.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    print(f"wrote {target.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
