@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import pickle
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,8 +22,8 @@ from weave_data.shard import (
     open_dataset,
     read_footer,
     read_row_group,
-    reader,
 )
+from weave_data.shard.footers import FooterCache
 from weave_data.shard.sparse import SparseFile
 from weave_data.storage import Store
 
@@ -89,11 +90,11 @@ def test_a_sample_is_found_by_reading_only_ids(world: World, store: Store, manif
     assert isinstance(sample, WovenSample)
     assert sample.sample_id == wanted["sample_id"]
     assert [clip.clip_id for clip in sample.clips] == [clip["clip_id"] for clip in wanted["clips"]]
-    # three train shards: ids of their six row groups, footers unless cached, one row group of pixels
-    large = [call for call in counting.named("get_range") if call[3] - call[2] > 4_000]
-    pixels = [call for call in large if call[3] != manifest.shards[0].bytes and call[2] < 30_000]
-    assert len(counting.named("get_range")) <= 6 + 3 + 1
-    assert len(pixels) <= 3 + 1
+    # at most: the footers and the ids of six row groups of three shards, then one whole row group
+    assert len(counting.named("get_range")) <= 3 + 6 + 1
+    footers = sum(shard.footer_bytes for shard in manifest.shards[:3])
+    one_group = manifest.shards[0].bytes / 2
+    assert counting.read_bytes() < footers + one_group + 6 * 400
 
 
 def test_a_beginning_of_an_id_must_be_unique(world: World, store: Store, manifest: Manifest) -> None:
@@ -137,8 +138,6 @@ def test_an_address_that_names_no_manifest_is_refused(address: str) -> None:
 
 
 def test_a_footer_that_does_not_belong_to_the_entry_is_refused(store: Store, manifest: Manifest) -> None:
-    from dataclasses import replace
-
     shard = manifest.shards[0]
     with pytest.raises(VerificationError, match="8 rows, the manifest says 9"):
         read_footer(store, replace(shard, rows=9, sha256="other"))
@@ -146,17 +145,27 @@ def test_a_footer_that_does_not_belong_to_the_entry_is_refused(store: Store, man
         read_footer(store, replace(shard, footer_bytes=shard.footer_bytes - 4, sha256="another"))
 
 
-def test_footers_kept_per_process_are_bounded(
-    store: Store, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reader, "_MAX_FOOTERS", 2)
-    for shard in manifest.shards:
-        read_footer(store, shard)
+def test_footers_kept_are_bounded_and_the_last_used_stay(store: Store, manifest: Manifest) -> None:
+    first, second, third = manifest.shards[:3]
+    cache = FooterCache(max_raw_bytes=first.footer_bytes + second.footer_bytes + 10, max_parsed=1)
     counting = CountingStore(store)
-    read_footer(counting, manifest.shards[-1])
-    assert counting.calls == []
-    read_footer(counting, manifest.shards[0])
-    assert len(counting.calls) == 1
+    for shard in (first, second, first):
+        cache.read(counting, shard)
+    assert len(counting.calls) == 2  # the third is parsed again, not read again
+    cache.read(counting, third)
+    cache.read(counting, first)
+    assert len(counting.calls) == 3
+    cache.read(counting, second)
+    assert len(counting.calls) == 4
+
+
+def test_a_shard_rewritten_under_its_name_is_not_taken_from_the_cache(
+    store: Store, manifest: Manifest
+) -> None:
+    cache, counting = FooterCache(), CountingStore(store)
+    cache.read(counting, manifest.shards[0])
+    cache.read(counting, replace(manifest.shards[0], sha256="other"))
+    assert len(counting.calls) == 2
 
 
 def test_bytes_that_were_not_fetched_are_never_made_up() -> None:

@@ -11,6 +11,7 @@ Shards load without this package too: any Parquet reader sees the columns of `re
 """
 
 from weave_data.shard.addresses import ADDRESS_SCHEMA, locate_frames
+from weave_data.shard.footers import read_footer
 from weave_data.shard.manifest import (
     Difference,
     Manifest,
@@ -27,7 +28,6 @@ from weave_data.shard.reader import (
     iter_rows,
     load_manifest,
     open_dataset,
-    read_footer,
     read_row_group,
 )
 from weave_data.shard.slices import (

@@ -8,8 +8,6 @@ find_sample(store, manifest, id)       -> WovenSample       reads the sample_id 
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ import pyarrow.parquet as pq
 
 from weave_data.errors import ConfigError, VerificationError
 from weave_data.records import WovenSample
-from weave_data.shard.layout import parse_footer
+from weave_data.shard.footers import read_footer
 from weave_data.shard.manifest import Manifest, ShardEntry
 from weave_data.shard.publish import is_output, list_recipes, read_manifest
 from weave_data.shard.slices import num_row_groups
@@ -33,16 +31,10 @@ __all__ = [
     "iter_rows",
     "load_manifest",
     "open_dataset",
-    "read_footer",
     "read_row_group",
 ]
 
-_MAX_FOOTERS = 256  # about 0.2 MB of bytes each at 64 row groups; enough for the open lanes of a feed
-
 _FIND_THREADS = 8
-
-_footers: OrderedDict[tuple[str, str], pq.FileMetaData] = OrderedDict()
-_footers_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -94,28 +86,6 @@ def _refuse_output(store: Store, recipe: str, uri: str) -> None:
     raise ConfigError(
         f"{uri}: an output, not a recipe; give {uri.rstrip('/')}/<recipe>: {', '.join(recipes)}"
     )
-
-
-def read_footer(store: Store, shard: ShardEntry) -> pq.FileMetaData:
-    """Parquet metadata of a shard: one GET the first time in this process, none after.
-
-    Raises:
-        VerificationError: The bytes at the manifest's offset are not this shard's footer.
-    """
-    key = (store.uri, f"{shard.path}#{shard.sha256}")
-    with _footers_lock:
-        if key in _footers:
-            _footers.move_to_end(key)
-            return _footers[key]
-    stop = shard.footer_offset + shard.footer_bytes
-    footer = parse_footer(store.get_range(shard.path, shard.footer_offset, stop), name=shard.path)
-    if footer.num_rows != shard.rows:
-        raise VerificationError(f"{shard.path}: {footer.num_rows} rows, the manifest says {shard.rows}")
-    with _footers_lock:
-        _footers[key] = footer
-        while len(_footers) > _MAX_FOOTERS:
-            _footers.popitem(last=False)
-    return footer
 
 
 def _row_group_bytes(footer: pq.FileMetaData, index: int) -> tuple[int, int]:
