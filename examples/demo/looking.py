@@ -4,7 +4,7 @@
 
 A falling loss proves nothing here: most of it is the caption's template, learned blind. So the
 model describes held-out clips, and every clip's sentence is read for the two words that only the
-pixels can give. The control puts the frames of another sample under the same truth: whatever it
+pixels can give. The control puts the frames of other samples under the same truth: whatever it
 scores was not seen. A word that is missing or unknown is wrong, never skipped.
 """
 
@@ -77,7 +77,7 @@ CHANCE = Score(colour=1 / len(COLOURS), direction=1 / len(DIRECTIONS))
 
 @dataclass(frozen=True)
 class Looking:
-    """The looking-table: `seen` with a clip's own frames, `exchanged` with another sample's."""
+    """The looking-table: `seen` with a clip's own frames, `exchanged` with other samples'."""
 
     seen: Score
     exchanged: Score
@@ -137,10 +137,11 @@ def ask(
 
 
 def look(answered: Sequence[Answered]) -> Looking:
-    """Score answers against their own truth and against the truth of another sample.
+    """Score answers against their own truth and against the truth of every other sample.
 
     All questions have one prompt, so what the model says to exchanged frames is what it said to
-    these frames where they belong: the exchange needs no second asking.
+    these frames where they belong: the exchange needs no second asking, and the control is the
+    mean over all exchanges instead of one lucky or unlucky one.
 
     Raises:
         ValueError: Fewer than two answers (nothing to exchange), or samples of unequal clips.
@@ -151,22 +152,24 @@ def look(answered: Sequence[Answered]) -> Looking:
             f"{len(answered)} answers with {sorted(clips_per_sample)} clips each; "
             "give at least two samples of the same number of clips"
         )
-    half = len(answered) // 2
-    others = (*answered[half:], *answered[:half])
+    num_clips = clips_per_sample.pop()
+    said = [parse_answer(item.answer, num_clips=num_clips) for item in answered]
+    true = [tuple(map(parse_caption, item.question.captions)) for item in answered]
+    samples = range(len(answered))
     return Looking(
-        seen=_score((item.answer, item.question) for item in answered),
-        exchanged=_score((other.answer, item.question) for item, other in zip(answered, others, strict=True)),
-        num_clips=len(answered) * clips_per_sample.pop(),
+        seen=_score((said[index], true[index]) for index in samples),
+        exchanged=_score(
+            (said[other], true[index]) for index in samples for other in samples if other != index
+        ),
+        num_clips=len(answered) * num_clips,
     )
 
 
-def _score(pairs: Iterable[tuple[str, Question]]) -> Score:
+def _score(pairs: Iterable[tuple[Sequence[Description], Sequence[Description]]]) -> Score:
     right = {field.name: 0 for field in fields(Description)}
     num_clips = 0
-    for answer, question in pairs:
-        said = parse_answer(answer, num_clips=len(question.captions))
-        for claim, caption in zip(said, question.captions, strict=True):
-            truth = parse_caption(caption)
+    for said, true in pairs:
+        for claim, truth in zip(said, true, strict=True):
             num_clips += 1
             for name in right:
                 right[name] += getattr(claim, name) == getattr(truth, name)

@@ -85,8 +85,8 @@ class World:
     directions: Mapping[str, tuple[int, int]] = field(default_factory=lambda: DIRECTIONS)
     shapes: tuple[str, ...] = SHAPES
     size_px: tuple[int, int] = (64, 128)
-    radius_ratio: tuple[float, float] = (0.18, 0.26)
-    travel_ratio: tuple[float, float] = (0.6, 0.7)
+    radius_ratio: tuple[float, float] = (0.26, 0.34)
+    travel_ratio: tuple[float, float] = (0.85, 1.0)
     seconds: float = 2.0
     fps: int = 12
 
