@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 
+from weave_data.errors import TrainingError
 from weave_data.trainers import RunResult
 from weave_train.batch import EncodedRow
 from weave_train.checkpoint import clear_step, commit_checkpoint, step_directory, write_pieces
 from weave_train.config import PretrainConfig
 from weave_train.hooks import Hook, JsonlTracker, LossCurve, ProgressLine, StepReport, read_metrics
 from weave_train.launch import Launch
+from weave_train.model import tower_sha256
 from weave_train.objective import BatchTotals, StepTotals, batch_totals, micro_batches, take_step
 from weave_train.order import rank_slots
 from weave_train.prepare import PreparedRun, prepare_run
@@ -80,7 +82,13 @@ def train_step(run: PreparedRun) -> StepReport:
 
 
 def save_run(run: PreparedRun) -> None:
-    """Write a checkpoint of the current step; returns on every rank when it is complete."""
+    """Write a checkpoint of the current step; returns on every rank when it is complete.
+
+    Raises:
+        TrainingError: The frozen tower is not what it was; nothing is written.
+    """
+    if tower_sha256(run.vlm.tower) != run.tower_sha256:
+        raise TrainingError(f"step {run.step}: the frozen tower moved; nothing may train it in this stage")
     directory = step_directory(run.run_dir, run.step)
     if run.launch.is_first:
         clear_step(directory)

@@ -1,0 +1,157 @@
+"""Whole runs in several processes: stages agree, resume continues, the tower stays, it can speak."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from builders import write_woven_dataset
+from conftest import NUM_STEPS, STOPPED_AT, Training, column
+
+from weave_train.checkpoint import newest_checkpoint, read_checkpoint
+from weave_train.loading import load
+from weave_train.model import tower_sha256
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
+
+
+def test_zero_1_2_and_3_agree_over_thirty_steps(zero1: Path, zero2: Path, zero3: Path) -> None:
+    losses = column(zero2, "Loss (Raw)")
+    assert len(losses) == NUM_STEPS
+    assert losses[-1] < 0.6 * losses[0]
+    for other in (zero1, zero3):
+        assert column(other, "Loss (Raw)") == pytest.approx(losses, rel=1e-4)
+        assert column(other, "Gradient Norm") == pytest.approx(column(zero2, "Gradient Norm"), rel=1e-3)
+        assert column(other, "Ledger") == column(zero2, "Ledger")
+
+
+def test_resume_continues_the_curve(training: Training, zero2: Path, stopped: Path) -> None:
+    assert column(stopped, "Step") == list(range(1, STOPPED_AT + 1))
+    training.copy("stopped", "resumed")
+    resumed = training.start("resumed", "--zero_stage", "2")
+    assert column(resumed, "Step") == list(range(1, NUM_STEPS + 1))
+    assert column(resumed, "Loss (Raw)") == pytest.approx(column(zero2, "Loss (Raw)"), rel=1e-6)
+    assert column(resumed, "Ledger") == column(zero2, "Ledger")
+    assert column(resumed, "Learning Rate") == column(zero2, "Learning Rate")
+
+
+def test_resume_in_one_process_without_sharding_continues_the_curve(
+    training: Training, zero2: Path, stopped: Path
+) -> None:
+    training.copy("stopped", "alone")
+    done = training.alone("alone", "--zero_stage", "0")
+    assert done.returncode == 0, done.stderr
+    assert column(training.root / "alone", "Loss (Raw)") == pytest.approx(
+        column(zero2, "Loss (Raw)"), rel=1e-5
+    )
+    assert column(training.root / "alone", "Ledger") == column(zero2, "Ledger")
+
+
+@pytest.mark.parametrize(
+    ("stage", "num_ranks"),
+    [("3", 2), pytest.param("3", 3, marks=pytest.mark.slow), pytest.param("1", 1, marks=pytest.mark.slow)],
+)
+def test_resume_in_another_stage_and_world_continues_the_curve(
+    training: Training, zero2: Path, stopped: Path, stage: str, num_ranks: int
+) -> None:
+    name = f"moved-{stage}-{num_ranks}"
+    training.copy("stopped", name)
+    moved = training.start(name, "--zero_stage", stage, num_ranks=num_ranks)
+    assert column(moved, "Loss (Raw)") == pytest.approx(column(zero2, "Loss (Raw)"), rel=1e-5)
+    assert column(moved, "Ledger") == column(zero2, "Ledger")
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_zero_3_continues_in_zero_2(training: Training, zero2: Path) -> None:
+    training.start("from3", "--zero_stage", "3", "--stop_after_steps", "10")
+    moved = training.start("from3", "--zero_stage", "2")
+    assert column(moved, "Loss (Raw)") == pytest.approx(column(zero2, "Loss (Raw)"), rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["1", "2", "3"])
+def test_bf16_keeps_fp32_masters_and_stays_near_fp32(training: Training, zero2: Path, stage: str) -> None:
+    bf16 = ["--model.enable_mixed_precision_training", "true", "--zero_stage", stage]
+    training.start(f"bf16-{stage}", *bf16, "--stop_after_steps", "12")
+    run_dir = training.start(f"bf16-{stage}", *bf16)
+    assert column(run_dir, "Loss (Raw)") == pytest.approx(column(zero2, "Loss (Raw)"), rel=5e-2)
+    assert column(run_dir, "Ledger") == column(zero2, "Ledger")
+
+
+def test_the_frozen_tower_does_not_move_and_is_referenced_by_its_sum(
+    zero1: Path, zero3: Path, stopped: Path
+) -> None:
+    digests = {(run_dir / "tower.sha256").read_text().strip() for run_dir in (zero1, zero3, stopped)}
+    assert len(digests) == 1
+    for run_dir in (zero1, zero3, stopped):
+        newest = newest_checkpoint(run_dir)
+        assert newest is not None
+        assert {read_checkpoint(newest).tower_sha256} == digests
+        assert {tower_sha256(load(run_dir, device="cpu").tower)} == digests
+
+
+def test_another_tower_is_refused(training: Training, stopped: Path) -> None:
+    training.copy("stopped", "other-tower")
+    newest = newest_checkpoint(training.root / "other-tower")
+    assert newest is not None
+    path = newest / "complete.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "tower_sha256": "0" * 64}))
+    done = training.alone("other-tower")
+    assert done.returncode == 5
+    assert "frozen tower of sha256 000000000000..." in done.stderr
+
+
+def test_a_changed_data_set_is_refused_saying_what_changed(
+    training: Training, stopped: Path, tmp_path: Path
+) -> None:
+    other = write_woven_dataset(tmp_path, rows=75, clips_per_sample=4, frames_per_sample=4)
+    done = training.alone("stopped", "--dataset.manifest", other)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "the data set changed since: configuration.recipe.clips_per_sample was 2, is 4" in done.stderr
+
+
+def test_other_model_or_batch_flags_are_refused(training: Training, stopped: Path) -> None:
+    done = training.alone(
+        "stopped", "--model.finetune_global_batch_size", "8", "--model.llm_max_length", "300"
+    )
+    assert done.returncode == 2
+    assert "batch_rows was 9, is 8" in done.stderr
+    assert "model.llm_max_length was 512, is 300" in done.stderr
+
+
+def test_resume_never_refuses_a_run_that_has_begun(training: Training, stopped: Path) -> None:
+    done = training.alone("stopped", "--resume", "never")
+    assert done.returncode == 2
+    assert "has step-000013" in done.stderr
+
+
+def test_a_run_can_branch_off_a_step_directory(training: Training, zero2: Path, stopped: Path) -> None:
+    newest = newest_checkpoint(stopped)
+    done = training.alone("branch", "--resume", str(newest), "--stop_after_steps", "2", "--zero_stage", "2")
+    assert done.returncode == 0, done.stderr
+    assert column(training.root / "branch", "Step") == [STOPPED_AT + 1, STOPPED_AT + 2]
+    expected = column(zero2, "Loss (Raw)")[STOPPED_AT : STOPPED_AT + 2]
+    assert column(training.root / "branch", "Loss (Raw)") == pytest.approx(expected, rel=1e-5)
+    load(training.root / "branch", device="cpu")
+
+
+def test_a_run_directory_holds_what_is_promised(zero2: Path) -> None:
+    names = {path.name for path in zero2.iterdir()}
+    assert names == {
+        *("config.json", "config.yaml", "metrics.jsonl", "loss.png", "tokenizer", "language"),
+        *("tower.safetensors", "tower.sha256", "checkpoints", "latest"),
+    }
+    assert (zero2 / "latest").read_text().strip() == f"step-{NUM_STEPS:06d}"
+    assert (zero2 / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_one_process_matches_plain_torch_and_speaks_as_before_after_loading(training: Training) -> None:
+    done = training.script("one_process.py", *training.flags("one", "--zero_stage", "2"))
+    assert done.returncode == 0, done.stderr
+    values = json.loads(done.stdout.split("RESULT ")[1])
+    assert values["taken"] == pytest.approx(values["expected"], rel=1e-5)
+    assert values["before"] == values["after"]
+    assert any(values["before"])
+    assert "the frozen tower moved" in values["moved"]
