@@ -32,7 +32,7 @@ def test_the_card_shows_rows_bytes_and_identity_of_every_recipe(store: Store) ->
         assert manifest.fingerprint in text
         assert manifest_sha256(manifest) in text
         assert f"{manifest.num_bytes:,} bytes" in text
-    assert "8 woven samples of 4 clips and 8 frames, 64 frames in all" in text
+    assert "8 woven samples of 4 clips and 8 frames, " in text
     assert "| val | 0 | 2 | 1 |" in text
 
 
@@ -101,6 +101,12 @@ def test_a_preview_is_marked(manifest: Manifest) -> None:
     limited = dataclasses.replace(manifest, configuration={**manifest.configuration, "source": source})
     assert "**A preview**: only the first 2,000 clips" in render_card([limited])
     assert "A preview" not in render_card([manifest])
+
+
+def test_shorter_samples_of_leftovers_are_mentioned(manifest: Manifest) -> None:
+    recipe = {**manifest.configuration["recipe"], "remainder": "keep"}
+    assert "shorter samples" in render_card([dataclasses.replace(manifest, configuration={"recipe": recipe})])
+    assert "shorter samples" not in render_card([manifest])
 
 
 def test_settings_with_table_characters_stay_in_their_cell(manifest: Manifest) -> None:

@@ -49,7 +49,6 @@ class _Card:
     clips_per_sample: Any
     frames_per_sample: Any
     num_rows: int
-    num_frames: int
     num_bytes: int
     num_shards: int
     sentences: list[str]
@@ -114,13 +113,11 @@ def _card(manifest: Manifest, cosine: float | None) -> _Card:
         (f"ran with {name}", _show(value)) for name, value in flatten_settings(manifest.float_stages).items()
     ]
     inputs = [(f"{name}", _show(value)) for name, value in sorted(manifest.inputs.items())]
-    frames_per_sample = recipe.get("frames_per_sample", 0)
     return _Card(
         recipe=manifest.recipe,
         clips_per_sample=recipe.get("clips_per_sample", "?"),
-        frames_per_sample=frames_per_sample,
+        frames_per_sample=recipe.get("frames_per_sample", "?"),
         num_rows=manifest.num_rows,
-        num_frames=manifest.num_rows * frames_per_sample,
         num_bytes=manifest.num_bytes,
         num_shards=len(manifest.shards),
         sentences=_sentences(manifest, cosine),
@@ -145,6 +142,8 @@ def _sentences(manifest: Manifest, cosine: float | None) -> list[str]:
             found.append(_NOT_SEMANTIC.format(why="`embedding.model` is `none`"))
         elif embedding.get("pretrained") == "random":
             found.append(_NOT_SEMANTIC.format(why="the embedding model has random weights"))
+    if manifest.configuration.get("recipe", {}).get("remainder") == "keep":
+        found.append("Leftover clips make shorter samples of fewer clips (`remainder: keep`).")
     if cosine is not None:
         found.append(f"Mean cosine of clip pairs within a sample: {cosine:.4f}.")
     return found
