@@ -1,0 +1,31 @@
+"""Vectors become groups of exactly L clips that will share a woven sample.
+
+    splits      which clips are held out: by hash of the clip id alone
+    cosines     unit vectors as integers, so that every cosine is exact on any machine
+    partition   k-means ids, and rows split into buckets of at most 2048 neighbours
+    bisection   a first grouping of one bucket
+    swaps       exchanges along the nearest-neighbour graph until none helps
+    buckets     one bucket from cosines to groups and fewer than L leftovers (a task of its own)
+    groups      the three strategies: single, random, clustered
+    quality     mean pair cosine of groups, and what chance would give
+
+Every clip is in one group at most, and the groups depend on clip ids, vectors and seed only: rows
+are sorted by clip id first and ties break by clip id. Within a group the clips lie in keyed-hash
+order, not by similarity: the position of a clip in a sample must not tell how typical it is of the
+group. (VideoWeave kept file order; a catalog's order is not content here.)
+"""
+
+from weave_data.cluster.buckets import group_bucket
+from weave_data.cluster.groups import Grouping, group_splits, make_groups
+from weave_data.cluster.quality import mean_pair_cosine, random_pair_cosine
+from weave_data.cluster.splits import split_of
+
+__all__ = [
+    "Grouping",
+    "group_bucket",
+    "group_splits",
+    "make_groups",
+    "mean_pair_cosine",
+    "random_pair_cosine",
+    "split_of",
+]
