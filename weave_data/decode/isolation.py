@@ -15,6 +15,7 @@ import sys
 import time
 from dataclasses import dataclass
 from multiprocessing import Pipe
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -142,7 +143,8 @@ class _Child:
         self._connection, theirs = Pipe()
         command = [sys.executable, "-m", "weave_data.decode.worker", str(theirs.fileno()), settings]
         # the parent may have found its modules through a path that only it was given
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        found_through = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+        environment = {**os.environ, "PYTHONPATH": found_through, "PYTHONSAFEPATH": "1"}
         environment.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
         self._process = subprocess.Popen(
             command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL
