@@ -117,7 +117,7 @@ def save_run(run: PreparedRun) -> None:
 
 
 def _step(run: PreparedRun, rows: list[EncodedRow], rate: float) -> tuple[BatchTotals, StepTotals]:
-    totals = batch_totals(rows, run.slots, run.launch)
+    totals = batch_totals(rows, run.order.slots_at(run.step, run.slots), run.launch)
     batches = micro_batches(
         rows,
         micro_rows=run.engine.settings.micro_batch_rows,
@@ -139,7 +139,7 @@ def _num_micro_steps(run: PreparedRun) -> int:
     """Of the rank with most rows at this step; arithmetic, no communication."""
     size = run.order.batch_rows
     most = max(
-        run.order.num_rows_at(run.step, rank_slots(rank, world_size=run.launch.world_size, batch_rows=size))
+        len(run.order.slots_at(run.step, rank_slots(rank, world_size=run.launch.world_size, batch_rows=size)))
         for rank in range(run.launch.world_size)
     )
     return max(1, -(-most // run.engine.settings.micro_batch_rows))

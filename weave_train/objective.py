@@ -61,12 +61,12 @@ def ledger_entry(slot: int, sample_id: str) -> int:
     return int.from_bytes(digest, "little") % (1 << _LEDGER_BITS)
 
 
-def batch_totals(rows: Sequence[EncodedRow], slots: range, launch: Launch) -> BatchTotals:
+def batch_totals(rows: Sequence[EncodedRow], slots: Sequence[int], launch: Launch) -> BatchTotals:
     """Sum a step's rows over all ranks; one small all-reduce.
 
     Args:
         rows: This rank's.
-        slots: This rank's; row i lies in the i-th slot that holds a row.
+        slots: Of the global batch, one for each row.
         launch: World size and device.
     """
     local = [
@@ -74,7 +74,7 @@ def batch_totals(rows: Sequence[EncodedRow], slots: range, launch: Launch) -> Ba
         sum(len(row.input_ids) for row in rows),
         sum(row.num_supervised for row in rows),
         sum(len(row.pixels) for row in rows),
-        sum(ledger_entry(slots.start + index, row.sample_id) for index, row in enumerate(rows)),
+        sum(ledger_entry(slot, row.sample_id) for slot, row in zip(slots, rows, strict=True)),
     ]
     totals = torch.tensor(local, dtype=torch.int64, device=launch.device)
     if launch.world_size > 1:

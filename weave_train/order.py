@@ -142,11 +142,9 @@ class EpochOrder:
         """Global batches of the epoch; the last may be smaller than B."""
         return self._main_steps + -(-self._tail_rows // self.batch_rows)
 
-    def num_rows_at(self, step: int, slots: range) -> int:
-        """How many of these slots hold a row at this step, without computing which."""
-        return (
-            len(slots) if step < self._main_steps else sum(self._has_tail_row(step, slot) for slot in slots)
-        )
+    def slots_at(self, step: int, slots: range) -> list[int]:
+        """Those of `slots` that hold a row at this step: all, save in an epoch's last batch."""
+        return [slot for slot in slots if step < self._main_steps or self._has_tail_row(step, slot)]
 
     def rows(self, step: int, *, epoch: int, slots: range | None = None) -> list[RowAddress]:
         """Addresses of one global batch, in slot order; only those of `slots` when given.
@@ -231,10 +229,10 @@ class TrainingOrder:
         epoch, epoch_step = self.locate(step)
         return self.order_of(epoch).rows(epoch_step, epoch=epoch, slots=slots)
 
-    def num_rows_at(self, step: int, slots: range) -> int:
-        """How many of these slots hold a row at this global step."""
+    def slots_at(self, step: int, slots: range) -> list[int]:
+        """Those of `slots` that hold a row at this global step."""
         epoch, epoch_step = self.locate(step)
-        return self.order_of(epoch).num_rows_at(epoch_step, slots)
+        return self.order_of(epoch).slots_at(epoch_step, slots)
 
     def data_epoch(self, epoch: int) -> int:
         """Index of the stored data epoch that a training epoch reads."""

@@ -29,7 +29,7 @@ def plain_step(run: PreparedRun, core: torch.nn.Module) -> tuple[float, float]:
     loss = core(run.vlm.encode(batch.pixels), batch) / batch.num_supervised
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(core.parameters(), float("inf"))
-    return float(loss), float(norm)
+    return float(loss.detach()), float(norm)
 
 
 def answers(vlm: Any, run: PreparedRun) -> list[str]:
@@ -37,7 +37,7 @@ def answers(vlm: Any, run: PreparedRun) -> list[str]:
     builder = vlm.get_prompt_builder()
     builder.add_turn("human", "Describe what is happening in the video.")
     return [
-        vlm.generate(list(row.pixels.permute(0, 2, 3, 1).numpy()), builder.get_prompt(), max_new_tokens=24)
+        vlm.generate(row.pixels.permute(0, 2, 3, 1).numpy(), builder.get_prompt(), max_new_tokens=24)
         for row in run.feed.batch(0)[:3]
     ]
 
@@ -66,7 +66,7 @@ def main() -> None:
         "after": answers(load(run.run_dir, device="cpu"), run),
         "moved": moved,
     }
-    print("RESULT " + json.dumps(values))
+    sys.stdout.write("RESULT " + json.dumps(values) + "\n")
 
 
 if __name__ == "__main__":

@@ -69,7 +69,9 @@ def test_any_number_of_ranks_reads_the_same_batches(grid, data) -> None:
     for step in range(order.num_steps):
         parts = [order.rows(step, epoch=1, slots=slots) for slots in owned]
         assert [row for part in parts for row in part] == order.rows(step, epoch=1)
-        assert [len(part) for part in parts] == [order.num_rows_at(step, slots) for slots in owned]
+        assert [[row.slot for row in part] for part in parts] == [
+            order.slots_at(step, slots) for slots in owned
+        ]
 
 
 @settings(max_examples=100, deadline=None)
