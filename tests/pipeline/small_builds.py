@@ -15,7 +15,12 @@ MakeConfig = Callable[..., BuildConfig]
 def settings(source: str, output: str) -> dict[str, Any]:
     """Two recipes over a rendered world."""
     return {
-        "source": {"kind": "webvid", "catalog": f"{source}/clips.csv", "videos": source},
+        "source": {
+            "kind": "webvid",
+            "catalog": f"{source}/clips.csv",
+            "videos": f"{source}/videos",
+            "part_clips": 7,
+        },
         "frames": {"short_side_px": 64},
         "embedding": {"model": "none", "frames_per_clip": 2},
         "recipes": [

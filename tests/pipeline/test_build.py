@@ -147,7 +147,7 @@ def broken_source(rendered: Path, folder: Path) -> Path:
     shutil.copytree(rendered, folder)
     with (folder / "clips.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    videos = [folder / row["contentUrl"] for row in rows]
+    videos = [folder / "videos" / row["contentUrl"] for row in rows]
     videos[0].write_bytes(videos[0].read_bytes()[: videos[0].stat().st_size // 2])
     videos[1].write_bytes(b"")
     videos[2].write_bytes(b"this is a text file that somebody named .mp4\n" * 20)
@@ -215,12 +215,12 @@ def test_a_source_that_changes_under_the_build_leaves_it_incomplete(
     build(config)
     given_up = tmp_path / "given_up"
     victim.unlink()
-    build(make_config(f"rejects.quarantine=[{victim.stem}]", source=source, output=given_up))
+    build(make_config(f'rejects.quarantine=["{victim.stem}"]', source=source, output=given_up))
 
 
 def test_a_missing_catalog_is_said_before_anything_is_written(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
     with pytest.raises(SourceError, match=r"clips\.csv"):
-        build(make_config(source=tmp_path / "nowhere"))
+        build(make_config(f"source.catalog={tmp_path}/clips.csv"))
     assert not list((tmp_path / "woven").rglob("*.parquet"))

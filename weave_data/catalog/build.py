@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from weave_data.catalog.key_template import parse_key_template
-from weave_data.catalog.listing import list_videos
+from weave_data.catalog.listing import check_videos, list_videos
 from weave_data.catalog.parts import CutCatalog, cut_catalog
 from weave_data.catalog.webvid import read_rows, read_units
 from weave_data.config import SourceConfig
@@ -72,7 +72,7 @@ def preview_catalog(config: SourceConfig) -> int:
         SourceError: CSVs or videos are not there or not usable.
     """
     template = parse_key_template(config.path)
-    open_source(config.videos).check()
+    check_videos(open_source(config.videos))
     return sum(len(read_rows(unit, template)) for unit in read_units(config.catalog))
 
 

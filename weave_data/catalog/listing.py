@@ -9,13 +9,25 @@ import pyarrow as pa
 from weave_data.errors import SourceError
 from weave_data.storage import SourceRoot
 
-__all__ = ["LISTING_SCHEMA", "list_videos"]
+__all__ = ["LISTING_SCHEMA", "check_videos", "list_videos"]
 
 LISTING_SCHEMA = pa.schema(
     [pa.field("key", pa.string(), nullable=False), pa.field("size_bytes", pa.int64(), nullable=False)]
 )
 
 _BATCH_KEYS = 65_536
+
+
+def check_videos(source: SourceRoot) -> None:
+    """Make sure that `source.videos` can be listed and holds something.
+
+    Raises:
+        SourceError: It can't or does not; the message names the setting.
+    """
+    try:
+        source.check()
+    except SourceError as error:
+        raise SourceError(f"source.videos: {error}") from error
 
 
 def list_videos(source: SourceRoot) -> pa.Table:
@@ -29,7 +41,7 @@ def list_videos(source: SourceRoot) -> pa.Table:
     Raises:
         SourceError: Not reachable, refused, or nothing there.
     """
-    source.check()
+    check_videos(source)
     found = iter(source.list())
     batches = []
     while page := list(itertools.islice(found, _BATCH_KEYS)):

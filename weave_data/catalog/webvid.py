@@ -10,7 +10,7 @@ import pyarrow.csv as pa_csv
 
 from weave_data.catalog.key_template import KeyTemplate
 from weave_data.errors import SourceError
-from weave_data.storage import open_source, sha256_of
+from weave_data.storage import SourceRoot, open_source, sha256_of
 
 __all__ = ["Unit", "read_rows", "read_units"]
 
@@ -49,11 +49,11 @@ def read_units(catalog_uri: str) -> Iterator[Unit]:
         folder, _, name = catalog_uri.rpartition("/")
         source, names = open_source(folder or ("/" if catalog_uri.startswith("/") else ".")), [name]
         if source.size(name) is None:
-            source.check()  # says more when the bucket or folder is not there either
+            _check(source, catalog_uri)  # says more when the bucket or folder is not there either
             raise SourceError(f"source.catalog: {catalog_uri}: no such file; correct the address")
     else:
         source = open_source(catalog_uri)
-        source.check()
+        _check(source, catalog_uri)
         names = [info.key for info in source.list() if info.key.lower().endswith(".csv")]
         if not names:
             raise SourceError(
@@ -62,6 +62,13 @@ def read_units(catalog_uri: str) -> Iterator[Unit]:
     for name in names:
         data = source.read(name)
         yield Unit(name, sha256_of(data), data)
+
+
+def _check(source: SourceRoot, catalog_uri: str) -> None:
+    try:
+        source.check()
+    except SourceError as error:
+        raise SourceError(f"source.catalog: {catalog_uri}: {error}") from error
 
 
 def read_rows(unit: Unit, template: KeyTemplate) -> pa.Table:

@@ -55,7 +55,7 @@ class EfficientNetEmbedder:
         self.weights_sha256 = weights_sha256(state)
         model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
         model.load_state_dict(state)
-        model.reset_classifier(0)
+        model.reset_classifier(0)  # type: ignore[operator]
         self._model = model.to(device).eval().requires_grad_(False)
         self._autocast = config.precision == "bf16"
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="jpeg")

@@ -29,8 +29,8 @@ class EmbedRequest:
 
     part: str
     key: str  # embed key, see `embed_key`
-    clip_ids: tuple[str, ...]
-    jpegs: tuple[tuple[bytes, ...], ...]
+    clip_ids: Sequence[str]
+    jpegs: Sequence[Sequence[bytes]]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _vector_table(clip_ids: Sequence[str], vectors: npt.NDArray[np.float32], emb
 
 
 def read_vectors(data: bytes) -> tuple[list[str], npt.NDArray[np.float32], dict[str, str]]:
-    """Clip ids, float32[n, dim] vectors and metadata (embedder, weights_sha256, device, packages) of a part."""
+    """Clip ids, float32[n, dim] vectors, and metadata: embedder, weights_sha256, device, packages."""
     table = read_table_bytes(data)
     column = table.column("vector").combine_chunks()
     if isinstance(column, pa.ChunkedArray):

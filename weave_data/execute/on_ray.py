@@ -108,18 +108,16 @@ class RayExecutor:
         context.enable_operator_progress_bars = False
         context.execution_options.preserve_order = False
         rows = [{COLUMN: pickle.dumps(item)} for item in step.items]
-        dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), MAX_BLOCKS))
-        dataset = dataset.map(_Work(step.work), num_cpus=1)
-        if step.then is not None:
-            dataset = _behind(dataset, step.then)
-        return dataset
+        source = ray.data.from_items(rows, override_num_blocks=min(len(rows), MAX_BLOCKS))
+        worked = source.map(_Work(step.work), num_cpus=1)
+        return worked if step.then is None else _behind(worked, step.then)
 
 
 def _behind(dataset: ray.data.Dataset, pool: ActorPool) -> ray.data.Dataset:
     import ray.data
 
     return dataset.map(
-        _Actor,
+        _Actor,  # type: ignore[arg-type]
         fn_constructor_args=(pool.factory, pool.device),
         compute=ray.data.ActorPoolStrategy(size=pool.num_actors),
         num_gpus=pool.num_gpus_per_actor or None,

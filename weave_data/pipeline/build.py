@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,7 +111,7 @@ class _Places:
 
 
 def _open(config: BuildConfig, *, write: bool) -> _Places:
-    store = open_store(config.output, readonly=not write)
+    store = open_store(config.output)
     store.check(write=write)
     return _Places(store, open_source(config.source.videos))
 
@@ -160,9 +161,9 @@ def _check_complete(frames: StoredFrames) -> None:
     if not frames.open_clips:
         return
     named = ", ".join(f"{clip_id} ({reason})" for clip_id, reason in frames.open_clips[:10])
-    ids = ", ".join(clip_id for clip_id, _ in frames.open_clips)
+    ids = json.dumps([clip_id for clip_id, _ in frames.open_clips])
     raise IncompleteError(
         f"{len(frames.open_clips)} clips could not be read or decoded for reasons that are not in their "
         f"bytes: {named}. Run the same command again; if they persist, give them up explicitly with "
-        f"'rejects.quarantine=[{ids}]'"
+        f"'rejects.quarantine={ids}'"
     )

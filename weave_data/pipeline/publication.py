@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from weave_data.embed import read_vectors
 from weave_data.pipeline.finished import PublishedRecipe
 from weave_data.pipeline.frame_stage import StoredFrames
+from weave_data.pipeline.weaving import WovenRecipe
 from weave_data.records import StageCount
 from weave_data.shard import Manifest, ShardEntry
 from weave_data.storage import Store
@@ -22,6 +23,7 @@ def make_manifest(
     totals: Sequence[StageCount],
     shards: Sequence[ShardEntry],
     frames: StoredFrames,
+    woven: WovenRecipe,
     store: Store,
 ) -> Manifest:
     """Assemble the manifest of a recipe; nothing in it says where or how the build ran.
@@ -35,7 +37,10 @@ def make_manifest(
     if recipe.strategy == "clustered" and frames.vectors:
         _, _, metadata = read_vectors(store.get(frames.vectors[0].path))
         weights = {"embedding": metadata["weights_sha256"]}
-        float_stages = {"device": metadata["device"], "packages": json.loads(metadata["packages"])}
+        float_stages = {
+            "embedding": {"device": metadata["device"], "packages": json.loads(metadata["packages"])},
+            "groups": _group_notes(woven),
+        }
     return Manifest(
         recipe=recipe.name,
         configuration=published.settings,
@@ -47,3 +52,17 @@ def make_manifest(
         weights_sha256=weights,
         float_stages=float_stages,
     )
+
+
+def _group_notes(woven: WovenRecipe) -> dict[str, object]:
+    """What was noted beside the groups when they were made."""
+    notes = {key.decode(): value.decode() for key, value in (woven.groups.schema.metadata or {}).items()}
+    return {
+        "mean_pair_cosine": _number(notes["mean_pair_cosine"]),
+        "random_pair_cosine": _number(notes["random_pair_cosine"]),
+        "packages": json.loads(notes["packages"]),
+    }
+
+
+def _number(text: str) -> float | None:
+    return None if text == "nan" else float(text)

@@ -172,6 +172,7 @@ class RecipeStage:
             totals=(self._catalog.count, self._frames.count, entry.woven.count),
             shards=[receipt.entry for receipt in receipts],
             frames=self._frames,
+            woven=entry.woven,
             store=self._store,
         )
         is_new = publish(self._store, manifest, replace=replace)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weave_data.cluster import make_groups, split_of
+from weave_data.cluster import group_splits, mean_pair_cosine, random_pair_cosine
 from weave_data.config import RecipeConfig
 from weave_data.embed import EmbedReceipt, read_vectors
 from weave_data.errors import SourceError
@@ -23,7 +25,7 @@ from weave_data.weave import eligible_clips, make_plan
 
 __all__ = ["WovenRecipe", "weave_recipe"]
 
-SPLITS = ("train", "val")
+GROUP_PACKAGES = ("faiss-cpu", "numpy")
 
 
 @dataclass(frozen=True)
@@ -104,22 +106,24 @@ def _groups(
 def _make_groups(
     recipe: RecipeConfig, clip_ids: pa.Array, vectors: npt.NDArray[np.float32] | None
 ) -> pa.Table:
-    is_val = np.asarray(split_of(clip_ids, val_fraction=recipe.split.val_fraction)) == "val"
-    tables, first = [], 0
-    for split in SPLITS:
-        chosen = np.flatnonzero(is_val == (split == "val"))
-        if len(chosen) == 0:
-            continue
-        groups = make_groups(
-            clip_ids.take(pa.array(chosen)),
-            None if vectors is None else vectors[chosen],
-            recipe=recipe,
-            split=split,
-            first_group_index=first,
-        )
-        first += pc.count_distinct(groups["group_index"]).as_py()
-        tables.append(groups)
-    return pa.concat_tables(tables)
+    """Groups of both splits; how alike they are, and the versions that made them, as metadata."""
+    groups = group_splits(
+        clip_ids,
+        vectors,
+        strategy=recipe.strategy,
+        clips_per_group=recipe.clips_per_sample,
+        seed=recipe.seed,
+        remainder=recipe.remainder,
+        val_fraction=recipe.split.val_fraction,
+    ).table
+    if vectors is None:
+        return groups
+    notes = {
+        "mean_pair_cosine": f"{mean_pair_cosine(groups, clip_ids, vectors):.4f}",
+        "random_pair_cosine": f"{random_pair_cosine(vectors):.4f}",
+        "packages": json.dumps({name: version(name) for name in GROUP_PACKAGES}, sort_keys=True),
+    }
+    return groups.replace_schema_metadata(notes)
 
 
 def _read_vectors(
