@@ -88,12 +88,15 @@ def test_weights_versions_and_similarity_are_shown_where_there_are_any(manifest:
     with_model = dataclasses.replace(
         manifest,
         weights_sha256={"embedding": "e" * 64},
-        float_stages={"embed": {"device": "cuda", "packages": {"torch": "2.13.0"}}},
+        float_stages={
+            "embed": {"device": "cuda", "packages": {"torch": "2.13.0"}},
+            "groups": {"mean_pair_cosine": 0.6891, "random_pair_cosine": 0.0123},
+        },
     )
-    text = render_card([with_model], pair_cosine={"l4": 0.68912})
+    text = render_card([with_model])
     assert f"| weights of embedding, sha256 | `{'e' * 64}` |" in text
     assert "| ran with embed.packages.torch | `2.13.0` |" in text
-    assert "Mean cosine of clip pairs within a sample: 0.6891." in text
+    assert "Mean cosine of clip pairs within a sample: 0.6891 (clips put together at random: 0.0123)." in text
 
 
 def test_a_preview_is_marked(manifest: Manifest) -> None:

@@ -21,7 +21,7 @@ CARD_KEY = "card.md"
 
 _MAX_RACES = 5
 _NOT_SEMANTIC = (
-    "**Groups are not semantic**: {why}, so clips of one sample share nothing but chance. "
+    "**Groups are not semantic**: {why}. "
     "Set `embedding.model` and `embedding.pretrained` to trained weights to group by content."
 )
 
@@ -61,12 +61,11 @@ class _Card:
     settings: list[tuple[str, str]]
 
 
-def render_card(manifests: Sequence[Manifest], *, pair_cosine: Mapping[str, float] | None = None) -> str:
+def render_card(manifests: Sequence[Manifest]) -> str:
     """Markdown of one or more recipes of an output.
 
     Args:
         manifests: Published recipes; the card lists them by name.
-        pair_cosine: Mean cosine of pairs within a group, by recipe, where it was measured.
     """
     ordered = sorted(manifests, key=lambda manifest: manifest.recipe)
     environment = jinja2.Environment(
@@ -77,13 +76,13 @@ def render_card(manifests: Sequence[Manifest], *, pair_cosine: Mapping[str, floa
     )
     environment.filters.update(thousands=_thousands, cell=_cell)
     return environment.get_template("card.md.j2").render(
-        cards=[_card(manifest, (pair_cosine or {}).get(manifest.recipe)) for manifest in ordered],
+        cards=[_card(manifest) for manifest in ordered],
         first=ordered[0].recipe if ordered else "RECIPE",
         first_directory=ordered[0].fingerprint[:12] if ordered else "FINGERPRINT",
     )
 
 
-def publish_card(store: Store, *, pair_cosine: Mapping[str, float] | None = None) -> str:
+def publish_card(store: Store) -> str:
     """Write `card.md` for every recipe published in an output; its text.
 
     Two builds that finish together both find their recipe in it: who loses the swap looks again.
@@ -91,7 +90,7 @@ def publish_card(store: Store, *, pair_cosine: Mapping[str, float] | None = None
     for attempt in range(_MAX_RACES):
         current = store.get(CARD_KEY) if store.head(CARD_KEY) is not None else None
         manifests = [read_manifest(store, recipe) for recipe in list_recipes(store)]
-        text = render_card(manifests, pair_cosine=pair_cosine)
+        text = render_card(manifests)
         if current == text.encode():
             break
         try:
@@ -104,7 +103,7 @@ def publish_card(store: Store, *, pair_cosine: Mapping[str, float] | None = None
     return text
 
 
-def _card(manifest: Manifest, cosine: float | None) -> _Card:
+def _card(manifest: Manifest) -> _Card:
     recipe = manifest.configuration.get("recipe", {})
     weights = [
         (f"weights of {role}, sha256", value) for role, value in sorted(manifest.weights_sha256.items())
@@ -120,7 +119,7 @@ def _card(manifest: Manifest, cosine: float | None) -> _Card:
         num_rows=manifest.num_rows,
         num_bytes=manifest.num_bytes,
         num_shards=len(manifest.shards),
-        sentences=_sentences(manifest, cosine),
+        sentences=_sentences(manifest),
         splits=_splits(manifest),
         totals=manifest.totals,
         reasons=_reasons(manifest.totals),
@@ -131,7 +130,7 @@ def _card(manifest: Manifest, cosine: float | None) -> _Card:
     )
 
 
-def _sentences(manifest: Manifest, cosine: float | None) -> list[str]:
+def _sentences(manifest: Manifest) -> list[str]:
     found = []
     limit = manifest.configuration.get("source", {}).get("limit")
     if limit is not None:
@@ -139,13 +138,23 @@ def _sentences(manifest: Manifest, cosine: float | None) -> list[str]:
     embedding = manifest.configuration.get("embedding")
     if embedding is not None:
         if embedding.get("model") == "none":
-            found.append(_NOT_SEMANTIC.format(why="`embedding.model` is `none`"))
+            found.append(
+                _NOT_SEMANTIC.format(
+                    why="`embedding.model` is `none`, so clips of one sample are alike in colour layout only"
+                )
+            )
         elif embedding.get("pretrained") == "random":
-            found.append(_NOT_SEMANTIC.format(why="the embedding model has random weights"))
+            found.append(
+                _NOT_SEMANTIC.format(why="the embedding model has random weights, so likeness means little")
+            )
     if manifest.configuration.get("recipe", {}).get("remainder") == "keep":
         found.append("Leftover clips make shorter samples of fewer clips (`remainder: keep`).")
-    if cosine is not None:
-        found.append(f"Mean cosine of clip pairs within a sample: {cosine:.4f}.")
+    groups = manifest.float_stages.get("groups", {})
+    if groups.get("mean_pair_cosine") is not None:
+        found.append(
+            f"Mean cosine of clip pairs within a sample: {groups['mean_pair_cosine']:.4f} "
+            f"(clips put together at random: {groups['random_pair_cosine']:.4f})."
+        )
     return found
 
 
