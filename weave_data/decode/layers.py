@@ -32,7 +32,7 @@ from weave_data.records import (
     content_key,
     rejects_table,
 )
-from weave_data.storage import Store, commit_exact
+from weave_data.storage import Committed, Store, commit_exact
 from weave_data.tables import read_table_bytes, table_bytes
 
 __all__ = [
@@ -136,8 +136,8 @@ class Layer:
         return hashlib.sha256(canonical_json(values)).hexdigest()[:12]
 
 
-def commit_layer(store: Store, key: str, part: str, layer: Layer, tar_path: Path) -> int:
-    """Commit tar, rejects, index, in this order; returns how many objects this call wrote.
+def commit_layer(store: Store, key: str, part: str, layer: Layer, tar_path: Path) -> list[Committed]:
+    """Commit tar, rejects, index, in this order; returns what lies there, ours or an earlier run's.
 
     Raises:
         CommitError: Another run committed other bytes under the same names.
@@ -156,7 +156,7 @@ def commit_layer(store: Store, key: str, part: str, layer: Layer, tar_path: Path
     if layer.rejects.num_rows:
         written.append(commit_exact(store, f"{prefix}{_REJECTS}", table_bytes(layer.rejects)))
     written.append(commit_exact(store, f"{prefix}{_INDEX}", table_bytes(index)))
-    return sum(committed.is_ours for committed in written)
+    return written
 
 
 def read_layers(store: Store, key: str, part: str) -> list[Layer]:

@@ -43,7 +43,7 @@ class DecodeReceipt:
         embedding_frames: m of the request.
         reused_layers: Layers that were there and hold frames or rejects of this request.
         files_written: Objects this call committed.
-        files_reused: Objects of the reused layers.
+        files_reused: Objects that were there: of reused layers, or of a layer that an earlier run left half.
         embedding_jpegs: Per row of `index` the embedding's JPEGs ascending by frame index, when this
             call decoded them; use `load_embedding_jpegs`.
     """

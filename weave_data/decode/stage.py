@@ -122,10 +122,18 @@ def decode_part(
         if open_clips:
             return _open_receipt(request, key, open_clips)
         built = builder.finish()
-        written = sum(commit_layer(store, key, request.part, new.layer, new.tar_path) for new in built)
+        committed = [
+            item for new in built for item in commit_layer(store, key, request.part, new.layer, new.tar_path)
+        ]
+        written = sum(item.is_ours for item in committed)
         merged = stored_clips([*layers, *(new.layer for new in built)], wanted)
         receipt = _receipt(request, key, kept, merged, wanted, layers)
-        return replace(receipt, files_written=written, embedding_jpegs=_spooled_jpegs(receipt, built))
+        return replace(
+            receipt,
+            files_written=written,
+            files_reused=receipt.files_reused + len(committed) - written,
+            embedding_jpegs=_spooled_jpegs(receipt, built),
+        )
 
 
 def _missing(
