@@ -57,7 +57,6 @@ def main() -> None:
         moved = "saved"
     except WeaveError as error:
         moved = str(error)
-    run.feed.close()
     values = {
         "expected": expected,
         "taken": [reports[0].loss, reports[0].grad_norm],
@@ -66,6 +65,7 @@ def main() -> None:
         "after": answers(load(run.run_dir, device="cpu"), run),
         "moved": moved,
     }
+    run.feed.close()
     sys.stdout.write("RESULT " + json.dumps(values) + "\n")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from builders import write_woven_dataset
-from conftest import NUM_STEPS, STOPPED_AT, Training, column
+from training_runs import NUM_STEPS, STOPPED_AT, Training, column
 
 from weave_train.checkpoint import newest_checkpoint, read_checkpoint
 from weave_train.loading import load
