@@ -30,11 +30,11 @@ def table_bytes(table: pa.Table) -> bytes:
     Returns:
         A complete Parquet file: format 2.6, zstd level 3, row groups of 65,536 rows.
     """
+    schema = _canonical_schema(table.schema)
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        _canonical(table),
+    with pq.ParquetWriter(
         sink,
-        row_group_size=_ROW_GROUP_ROWS,
+        schema,
         version="2.6",
         data_page_version="1.0",
         compression="zstd",
@@ -47,7 +47,11 @@ def table_bytes(table: pa.Table) -> bytes:
         store_schema=True,  # float16 and fixed-size lists come back as they were
         write_page_index=False,
         write_page_checksum=False,
-    )
+    ) as writer:
+        for start in range(0, table.num_rows, _ROW_GROUP_ROWS):
+            # chunk borders move page borders: the same rows in other chunks would be other bytes
+            rows = table.slice(start, _ROW_GROUP_ROWS).combine_chunks()
+            writer.write_table(rows.cast(schema), row_group_size=_ROW_GROUP_ROWS)
     return sink.getvalue().to_pybytes()
 
 
@@ -85,12 +89,21 @@ def sha256_hex(data: bytes | Path) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _canonical(table: pa.Table) -> pa.Table:
-    metadata = {
-        key: value for key, value in sorted((table.schema.metadata or {}).items()) if key != b"pandas"
-    }
-    # chunk borders move page borders, so the same rows in other chunks would be other bytes
-    return table.combine_chunks().replace_schema_metadata(metadata or None)
+def _canonical_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema a reader gets back: list items called `element`, metadata by key, none of pandas."""
+    metadata = {key: value for key, value in sorted((schema.metadata or {}).items()) if key != b"pandas"}
+    fields = [field.with_type(_canonical_type(field.type)) for field in schema]
+    return pa.schema(fields, metadata=metadata or None)
+
+
+def _canonical_type(data_type: pa.DataType) -> pa.DataType:
+    if pa.types.is_struct(data_type):
+        return pa.struct([field.with_type(_canonical_type(field.type)) for field in data_type])
+    if pa.types.is_list(data_type) or pa.types.is_fixed_size_list(data_type):
+        item = data_type.value_field
+        element = item.with_name("element").with_type(_canonical_type(item.type))
+        return pa.list_(element, getattr(data_type, "list_size", -1))
+    return data_type
 
 
 def _schema_difference(found: pa.Schema, expected: pa.Schema) -> str:
