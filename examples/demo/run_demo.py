@@ -189,4 +189,8 @@ def heldout_questions(output: Path, *, recipe: str) -> list[Question]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        console.print("interrupted; --keep goes on from here")
+        sys.exit(130)
