@@ -102,9 +102,12 @@ def test_a_dummy_batch_adds_nothing_but_touches_every_parameter(
     batch = dummy_batch(pad_id=vlm.tokenizer.pad_token_id, settings=settings)
     assert batch.num_supervised == 0
     assert batch.sample_ids == ()
+    head_inputs = []
+    vlm.core.language_model.lm_head.register_forward_hook(lambda _, args, __: head_inputs.append(args[0]))
     loss = vlm.core(vlm.encode(batch.pixels), batch)
     loss.backward()
     assert loss.item() == 0.0
+    assert head_inputs[0].shape[0] == 1, "hooks of partitioned weights need a tensor to hang on"
     assert all(bool((value == 0).all()) for value in gradients(vlm).values())
 
 
