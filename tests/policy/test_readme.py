@@ -27,12 +27,9 @@ def shell_blocks() -> list[list[str]]:
 
 
 def run(line: str, folder: Path) -> str:
-    binaries = Path(sys.executable).parent
     words = shlex.split(line)
-    words[0] = str(binaries / words[0])
     done = subprocess.run(
         words, cwd=folder, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{binaries}:{os.environ['PATH']}"},
     )  # fmt: skip
     assert done.returncode == 0, f"$ {line}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
@@ -46,8 +43,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_commands_of_your_bucket_your_gpus_run_as_written(
-    s3: S3Server, world: Path, tmp_path: Path
+    s3: S3Server, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")  # an activated venv
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     bucket = s3.new_bucket()
     client = s3.client()
     for path in world.rglob("*.*"):
