@@ -1,8 +1,4 @@
-"""Runs of the whole trainer, made once a session and shared: each costs seconds of start-up.
-
-zero1, zero2, zero3   30 steps, two processes, fp32; nine rows a batch, so the ranks are uneven
-stopped               the same as zero2, stopped after 13 steps
-"""
+"""Starts whole training runs for tests and reads their metrics."""
 
 from __future__ import annotations
 
