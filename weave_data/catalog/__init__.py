@@ -10,6 +10,6 @@ A catalog that is committed is used as it is: its videos are not listed again. E
 columns; no Python runs per row.
 """
 
-from weave_data.catalog.build import Catalog, build_catalog, catalog_key, preview_catalog
+from weave_data.catalog.build import Catalog, build_catalog, catalog_key, is_committed, preview_catalog
 
-__all__ = ["Catalog", "build_catalog", "catalog_key", "preview_catalog"]
+__all__ = ["Catalog", "build_catalog", "catalog_key", "is_committed", "preview_catalog"]

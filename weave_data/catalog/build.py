@@ -19,7 +19,7 @@ from weave_data.records import CLIP_SCHEMA, REJECT_SCHEMA, Part, StageCount, can
 from weave_data.storage import SourceRoot, Store, commit_exact, open_source
 from weave_data.tables import read_table_bytes, sha256_hex, table_bytes
 
-__all__ = ["Catalog", "build_catalog", "catalog_key", "preview_catalog"]
+__all__ = ["Catalog", "build_catalog", "catalog_key", "is_committed", "preview_catalog"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class Catalog:
     rejects_sha256: str
     listing_sha256: str
 
+    @property
+    def num_files(self) -> int:
+        """Objects it is made of: parts, rejects, `catalog.json`."""
+        return len(self.parts) + 2
+
     def read_part(self, store: Store, part: Part) -> pa.Table:
         """Read one part's clips: `CLIP_SCHEMA`, in catalog order.
 
@@ -52,6 +57,11 @@ class Catalog:
     def read_rejects(self, store: Store) -> pa.Table:
         """Read what the catalog refused: `REJECT_SCHEMA`, by part and clip id."""
         return _read_table(store, f"{_folder(self.key)}/rejects.parquet", self.rejects_sha256, REJECT_SCHEMA)
+
+
+def is_committed(store: Store, key: str) -> bool:
+    """True when the catalog of this key is complete in the output."""
+    return store.head(f"{_folder(key)}/catalog.json") is not None
 
 
 def catalog_key(config: SourceConfig) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from weave_data.catalog import build_catalog, catalog_key
+from weave_data.catalog import build_catalog, catalog_key, is_committed
 from weave_data.config import BuildConfig
 from weave_data.embed import check_embedder
 from weave_data.errors import IncompleteError
@@ -141,6 +141,7 @@ def _run(
     on_progress: OnProgress,
 ) -> BuildResult:
     store = places.store
+    was_there = is_committed(store, published[0].catalog_key)
     catalog = build_catalog(config.source, store)
     check_balance(catalog.count, where="catalog")
     budget = RejectBudget(num_clips=catalog.count.num_in, max_fraction=config.rejects.max_fraction)
@@ -154,6 +155,10 @@ def _run(
     publish_card(store)
     written = frames.files_written + sum(result.files_written for result in results)
     reused = frames.files_reused + sum(result.files_reused for result in results)
+    if was_there:
+        reused += catalog.num_files
+    else:
+        written += catalog.num_files
     return BuildResult(store.uri, tuple(results), written, reused)
 
 

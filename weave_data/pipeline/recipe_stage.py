@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ from weave_data.storage import Store, commit_exact
 from weave_data.tables import table_bytes
 
 __all__ = ["RecipeResult", "RecipeStage"]
+
+FILES_BEFORE_SHARDS = 2  # groups and plan
 
 
 @dataclass(frozen=True)
@@ -177,11 +180,6 @@ class RecipeStage:
         )
         is_new = publish(self._store, manifest, replace=replace)
         result = RecipeResult.of_manifest(manifest, is_new=is_new)
-        reused = sum(receipt.is_reused for receipt in receipts)
-        return _with_files(result, written=len(receipts) - reused, reused=reused)
-
-
-def _with_files(result: RecipeResult, *, written: int, reused: int) -> RecipeResult:
-    from dataclasses import replace
-
-    return replace(result, files_written=written, files_reused=reused)
+        written = entry.woven.files_written + sum(not receipt.is_reused for receipt in receipts)
+        reused = FILES_BEFORE_SHARDS + len(receipts) - written
+        return dataclasses.replace(result, files_written=written, files_reused=reused)

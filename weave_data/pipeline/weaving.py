@@ -38,6 +38,7 @@ class WovenRecipe:
     groups_sha256: str
     rejects: pa.Table
     count: StageCount
+    files_written: int
 
 
 def weave_recipe(recipe: RecipeConfig, *, clips: pa.Table, frames: StoredFrames, store: Store) -> WovenRecipe:
@@ -59,7 +60,7 @@ def weave_recipe(recipe: RecipeConfig, *, clips: pa.Table, frames: StoredFrames,
             f"recipes.{recipe.name}: none of {decoded.num_rows} decoded clips has the "
             f"{recipe.frames_per_clip} frames it needs; lower frames_per_sample or see rejects/"
         )
-    groups, groups_sha256 = _groups(recipe, eligible, frames, store)
+    groups, groups_sha256, is_new = _groups(recipe, eligible, frames, store)
     planned = make_plan(recipe, clips=eligible, frames=frames.addresses, groups=groups)
     count = StageCount(
         stage=f"weave {recipe.name}",
@@ -74,13 +75,15 @@ def weave_recipe(recipe: RecipeConfig, *, clips: pa.Table, frames: StoredFrames,
     data = table_bytes(planned)
     plan_sha256 = sha256_hex(data)
     key = content_key("plan", recipe=recipe.model_dump(mode="json"), groups=groups_sha256, sha256=plan_sha256)
-    commit_exact(store, f"plans/{key}.parquet", data)
-    return WovenRecipe(planned, plan_sha256, groups, groups_sha256, rejects, count)
+    committed = commit_exact(store, f"plans/{key}.parquet", data)
+    written = int(is_new) + int(committed.is_ours)
+    return WovenRecipe(planned, plan_sha256, groups, groups_sha256, rejects, count, written)
 
 
 def _groups(
     recipe: RecipeConfig, eligible: pa.Table, frames: StoredFrames, store: Store
-) -> tuple[pa.Table, str]:
+) -> tuple[pa.Table, str, bool]:
+    """The committed groups, their sum, and whether this run made them."""
     clip_ids = _array(eligible["clip_id"])
     vectors = frames.vectors if recipe.strategy == "clustered" else ()
     key = content_key(
@@ -95,12 +98,12 @@ def _groups(
     )
     path = f"groups/{key}.parquet"
     if (there := store.head(path)) is not None and there.sha256 is not None:
-        return read_table_bytes(store.get(path), schema=GROUP_SCHEMA), there.sha256
+        return read_table_bytes(store.get(path), schema=GROUP_SCHEMA), there.sha256, False
     table = _make_groups(recipe, clip_ids, _read_vectors(vectors, clip_ids, store))
     committed = commit_first(store, path, table_bytes(table))
     if not committed.is_ours:
         table = read_table_bytes(store.get(path), schema=GROUP_SCHEMA)
-    return table, committed.sha256
+    return table, committed.sha256, committed.is_ours
 
 
 def _make_groups(
