@@ -51,7 +51,7 @@ def table_bytes(table: pa.Table) -> bytes:
         for start in range(0, table.num_rows, _ROW_GROUP_ROWS):
             # chunk borders move page borders: the same rows in other chunks would be other bytes
             rows = table.slice(start, _ROW_GROUP_ROWS).combine_chunks()
-            writer.write_table(rows.cast(schema), row_group_size=_ROW_GROUP_ROWS)
+            writer.write_table(rows, row_group_size=_ROW_GROUP_ROWS)
     return sink.getvalue().to_pybytes()
 
 

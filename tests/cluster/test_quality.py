@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from k_means_constrained import KMeansConstrained
 
-from weave_data.cluster import make_groups, mean_pair_cosine, random_pair_cosine
+from weave_data.cluster import group_bucket, make_groups, mean_pair_cosine, random_pair_cosine
 from weave_data.cluster.bisection import bisect_into_groups
 from weave_data.cluster.cosines import SCALE, quantize
 from weave_data.cluster.partition import bucket_rows
@@ -57,10 +57,19 @@ def exact_matching(vectors: np.ndarray) -> float:
     return pair_cosine(np.array(list(nx.max_weight_matching(graph, maxcardinality=True))), vectors)
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))])
-def test_pairs_reach_97_percent_of_the_exact_matching(seed) -> None:
-    vectors = cloud(200, seed=seed)
-    assert ours(vectors, clips=2) >= 0.97 * exact_matching(vectors)
+EXACT_MATCHING = [0.6179, 0.6206, 0.6207, 0.6256, 0.6211, 0.6208, 0.6214, 0.6231]
+"""Of `cloud(200, seed)`, seeds 0 to 7; a matching takes ten seconds, so the slow test recomputes them."""
+
+
+@pytest.mark.parametrize(("seed", "exact"), enumerate(EXACT_MATCHING))
+def test_pairs_reach_97_percent_of_the_exact_matching(seed, exact) -> None:
+    assert ours(cloud(200, seed=seed), clips=2) >= 0.97 * exact
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seed", "exact"), enumerate(EXACT_MATCHING))
+def test_the_exact_matchings_are_what_networkx_finds(seed, exact) -> None:
+    assert exact_matching(cloud(200, seed=seed)) == pytest.approx(exact, abs=5e-5)
 
 
 @pytest.mark.parametrize("clips", [2, 4, 8])
@@ -154,6 +163,27 @@ def test_swaps_keep_the_rows_and_leave_no_gainful_exchange_of_neighbours(
             other = improved.copy()
             other[a, i], other[b, j] = improved[b, j], improved[a, i]
             assert within_group_sum(cosines, other) <= after  # fewer than 32 neighbours: all are tried
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_small_bucket_keeps_the_best_of_several_starts(seed) -> None:
+    quantized = quantize(cloud(120, dim=16, seed=seed))
+    cosines = quantized @ quantized.T
+    ranks = np.random.default_rng(seed).permutation(120)
+    alone = improve_by_swaps(
+        cosines, bisect_into_groups(cosines, np.arange(120), clips_per_group=4, ranks=ranks)
+    )
+    found = group_bucket(quantized, clips_per_group=4, ranks=ranks)
+    assert within_group_sum(cosines, found.groups) >= within_group_sum(cosines, alone)
+    assert len(found.leftovers) == 0
+
+
+def test_the_loneliest_rows_of_a_bucket_are_left_over() -> None:
+    vectors = cloud(42, dim=64, num_clusters=1, noise=0.3)
+    strangers = np.eye(64, dtype=np.float32)[[3, 9]]
+    vectors[[5, 17]] = strangers
+    found = group_bucket(quantize(vectors), clips_per_group=8, ranks=np.arange(42))
+    assert found.leftovers.tolist() == [5, 17]
 
 
 @settings(max_examples=25, deadline=None)

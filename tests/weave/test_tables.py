@@ -51,6 +51,13 @@ def test_bytes_do_not_depend_on_chunks_or_slices(make, rows_per_group, monkeypat
     assert table_bytes(whole) != table_bytes(whole[1:])
 
 
+def test_bytes_do_not_depend_on_chunks_where_a_column_takes_several_pages() -> None:
+    random = np.random.default_rng(0)
+    whole = pa.table({"text": pa.array([f"{number}" * 8 for number in random.integers(0, 1 << 40, 60_000)])})
+    pieces = pa.concat_tables([whole[:777], whole[777:33_333], whole[33_333:]])
+    assert table_bytes(whole) == table_bytes(pieces)
+
+
 @pytest.mark.parametrize("make", [vectors, entries])
 def test_tables_come_back_as_they_were_and_are_written_the_same_again(make, monkeypatch) -> None:
     monkeypatch.setattr(tables, "_ROW_GROUP_ROWS", 4)
