@@ -4,7 +4,8 @@
     order -> feed                          which rows, in which order, read ahead
     prompt, tokenizer, pixels -> batch     rows become ids, labels and uint8 frames
     vision, projector, language -> model   frozen tower beside a trained core
-    objective -> engine -> checkpoint      exact loss of a global batch, ZeRO 0-3, state by name
+    objective -> engine                    exact loss of a global batch, ZeRO 0-3
+    pieces -> checkpoint -> resume         state by name, free of world size and stage
     prepare -> loop, hooks                 a run from its configuration to its last step
     generate, video, loading               a stored run describes a video
     launch, plugin, cli                    how a run is started

@@ -58,11 +58,13 @@ def pretrain(context: typer.Context) -> None:
     overrides = [(path, value) for path, value in flags if path != "config"]
     config = load_pretrain_config(overrides, values=values)
 
+    from weave_train.engine import leave_process_group
     from weave_train.launch import detect_launch
     from weave_train.loop import train
 
     launch = detect_launch()
     result = train(config, launch)
+    leave_process_group()
     if launch.is_first:
         print(f"step {result.final_step}, loss {result.final_loss:.4f}, run {result.run_dir}")
 

@@ -107,6 +107,7 @@ class PretrainConfig(StrictModel):
     `zero_stage` null follows the stage's `train_strategy` (`fsdp-shard-grad-op` is ZeRO-2,
     `fsdp-full-shard` ZeRO-3). `resume: auto` continues the newest complete checkpoint of the run
     directory, `never` refuses a run directory that has one, a path is a step directory.
+    `save_every_steps` null saves at the end of each epoch, or of the run when `max_steps` is set.
     `stop_after_steps` stops as if interrupted, with a checkpoint, after that many steps of this
     process; `window_groups` row groups of a lane are shuffled together.
     """

@@ -20,7 +20,14 @@ from torch import nn
 from weave_train.deepspeed_config import EngineSettings, deepspeed_config
 from weave_train.launch import Launch
 
-__all__ = ["OPTIMIZER_KEYS", "Fragment", "TrainEngine", "decay_groups", "init_process_group"]
+__all__ = [
+    "OPTIMIZER_KEYS",
+    "Fragment",
+    "TrainEngine",
+    "decay_groups",
+    "init_process_group",
+    "leave_process_group",
+]
 
 OPTIMIZER_KEYS = ("exp_avg", "exp_avg_sq")
 """AdamW's states kept per parameter, beside the step count."""
@@ -62,6 +69,12 @@ def init_process_group(launch: Launch) -> None:
     deepspeed.init_distributed(
         dist_backend=backend, auto_mpi_discovery=False, rank=launch.rank, world_size=launch.world_size
     )
+
+
+def leave_process_group() -> None:
+    """Part from the other ranks at the end of a run that went well; a failed rank just ends."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def decay_groups(core: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:

@@ -12,13 +12,14 @@ import torch
 from weave_data.errors import TrainingError
 from weave_data.trainers import RunResult
 from weave_train.batch import EncodedRow
-from weave_train.checkpoint import clear_step, commit_checkpoint, step_directory, write_pieces
+from weave_train.checkpoint import clear_step, commit_checkpoint, step_directory
 from weave_train.config import PretrainConfig
 from weave_train.hooks import Hook, JsonlTracker, LossCurve, ProgressLine, StepReport, read_metrics
 from weave_train.launch import Launch
 from weave_train.model import tower_sha256
 from weave_train.objective import BatchTotals, StepTotals, batch_totals, micro_batches, take_step
 from weave_train.order import rank_slots
+from weave_train.pieces import write_pieces
 from weave_train.prepare import PreparedRun, prepare_run
 from weave_train.schedule import learning_rate_at
 
@@ -157,8 +158,11 @@ def _learning_rate(run: PreparedRun) -> float:
 
 
 def _is_save_step(run: PreparedRun) -> bool:
+    """Every n steps if told so; else at the end of an epoch, unless the run counts in steps."""
     if run.config.save_every_steps is not None:
         return run.step % run.config.save_every_steps == 0
+    if run.config.hyper.max_steps is not None:
+        return False
     _, epoch_step = run.order.locate(run.step)
     return epoch_step == 0
 

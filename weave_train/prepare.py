@@ -10,26 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from weave_data.errors import ConfigError, TrainingError, VerificationError
-from weave_data.shard import first_difference, num_row_groups, read_row_group
+from weave_data.errors import ConfigError
+from weave_data.shard import num_row_groups, read_row_group
 from weave_train.batch import EncodedRow, make_row
-from weave_train.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint, restore, verify_pieces
+from weave_train.checkpoint import Checkpoint
 from weave_train.config import PretrainConfig
 from weave_train.deepspeed_config import EngineSettings, read_deepspeed_file
 from weave_train.engine import TrainEngine, init_process_group
 from weave_train.feed import FeedLimits, RowFeed, WovenSource, open_source
 from weave_train.launch import Launch
 from weave_train.loading import save_model_files
-from weave_train.model import VideoLanguageModel, build_model, tower_sha256
+from weave_train.model import VideoLanguageModel, build_model
 from weave_train.model_settings import ModelSettings
-from weave_train.order import ORDER_VERSION, TrainingOrder, rank_slots
-from weave_train.run_directory import (
-    dataset_section,
-    describe_change,
-    model_settings,
-    read_run_config,
-    write_run_config,
+from weave_train.order import TrainingOrder, rank_slots
+from weave_train.resume import (
+    agree,
+    check_tower,
+    check_unchanged,
+    data_state,
+    find_checkpoint,
+    restore_engine,
 )
+from weave_train.run_directory import dataset_section, model_settings, write_run_config
 from weave_train.tokenizer import load_tokenizer, resolve_tokenizer, save_tokenizer
 
 if TYPE_CHECKING:
@@ -81,15 +83,15 @@ def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
     order = source.order(batch_rows=batch_rows, window_groups=config.window_groups, seed=config.seed)
     slots = rank_slots(launch.rank, world_size=launch.world_size, batch_rows=batch_rows)
     engine_settings = _engine_settings(config, launch)
-    data_state = _data_state(config, source)
-    checkpoint = _find_checkpoint(config, run_dir)
-    _check_unchanged(config, source, settings, checkpoint, data_state)
+    state = data_state(config, source)
+    checkpoint = find_checkpoint(config, run_dir)
+    check_unchanged(config, source, settings, checkpoint, state)
 
     init_process_group(launch)
-    _agree(checkpoint.directory.name if checkpoint else None, launch, what="which checkpoint to resume")
+    agree(checkpoint.directory.name if checkpoint else None, launch, what="which checkpoint to resume")
     tokenizer = _tokenizer(settings, source, run_dir, checkpoint, launch)
     vlm = build_model(settings, tokenizer, device=launch.device)
-    tower = _check_tower(vlm, checkpoint, launch)
+    tower = check_tower(vlm, checkpoint, launch)
     if launch.is_first:
         section = dataset_section(
             source.manifest, uri=str(config.dataset.manifest), split=config.dataset.split
@@ -99,7 +101,7 @@ def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
             save_model_files(vlm, run_dir)
     engine = TrainEngine(vlm.core, engine_settings, launch)
     if checkpoint is not None:
-        _restore(engine, checkpoint, launch)
+        restore_engine(engine, checkpoint, launch)
     num_steps = config.hyper.max_steps or order.num_steps(config.hyper.epochs)
     return PreparedRun(
         config=config,
@@ -111,7 +113,7 @@ def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
         vlm=vlm,
         engine=engine,
         tower_sha256=tower,
-        data_state=data_state,
+        data_state=state,
         num_steps=num_steps,
         step=checkpoint.step if checkpoint else 0,
         ledger=checkpoint.state["data"]["ledger"] if checkpoint else "",
@@ -142,65 +144,6 @@ def _engine_settings(config: PretrainConfig, launch: Launch) -> EngineSettings:
     )
 
 
-def _data_state(config: PretrainConfig, source: WovenSource) -> dict[str, Any]:
-    return {
-        "manifest_fingerprint": source.manifest.fingerprint,
-        "split": source.split,
-        "order_version": ORDER_VERSION,
-        "seed": config.seed,
-        "batch_rows": config.hyper.global_batch_size,
-        "window_groups": config.window_groups,
-    }
-
-
-def _find_checkpoint(config: PretrainConfig, run_dir: Path) -> Checkpoint | None:
-    if config.resume not in ("auto", "never"):
-        return read_checkpoint(Path(config.resume))
-    newest = newest_checkpoint(run_dir)
-    if newest is None:
-        return None
-    if config.resume == "never":
-        raise ConfigError(
-            f"resume: never, but {run_dir} has {newest.name}; give another --run_id or --resume auto",
-            origin="command line",
-        )
-    return read_checkpoint(newest)
-
-
-def _check_unchanged(
-    config: PretrainConfig,
-    source: WovenSource,
-    settings: ModelSettings,
-    checkpoint: Checkpoint | None,
-    data_state: dict[str, Any],
-) -> None:
-    """A resumed run reads the same data in the same order into the same model."""
-    if checkpoint is None:
-        return
-    before = read_run_config(checkpoint.directory.parents[1]) or {}
-    stored = {key: checkpoint.state["data"].get(key) for key in data_state}
-    if stored["manifest_fingerprint"] != data_state["manifest_fingerprint"]:
-        now = dataset_section(source.manifest, uri=str(config.dataset.manifest), split=source.split)
-        change = describe_change(before.get("dataset", {}), now)
-        raise ConfigError(
-            f"{checkpoint.directory}: the data set changed since: {change}; give the manifest the run was "
-            "trained on (OUTPUT/<recipe>/manifests/<fingerprint>.json), or another --run_id"
-        )
-    problems = [
-        f"{key} was {stored[key]!r}, is {data_state[key]!r}"
-        for key in data_state
-        if stored[key] != data_state[key]
-    ]
-    found = first_difference(before.get("model", {}), settings.model_dump(mode="json"), path="model")
-    if found is not None:
-        problems.append(f"{found.path} was {found.theirs!r}, is {found.ours!r}")
-    if problems:
-        raise ConfigError(
-            [f"{problem}; resume with the run's own flags or give another --run_id" for problem in problems],
-            origin=str(checkpoint.directory),
-        )
-
-
 def _tokenizer(
     settings: ModelSettings, source: WovenSource, run_dir: Path, checkpoint: Checkpoint | None, launch: Launch
 ) -> PreTrainedTokenizerBase:
@@ -222,40 +165,6 @@ def _captions(source: WovenSource) -> Iterator[str]:
         table = read_row_group(source.store, shard, index, columns=["conversations"])
         for turns in table["conversations"].to_pylist():
             yield from (turn["value"] for turn in turns)
-
-
-def _check_tower(vlm: VideoLanguageModel, checkpoint: Checkpoint | None, launch: Launch) -> str:
-    digest = tower_sha256(vlm.tower)
-    _agree(digest, launch, what="the frozen tower's weights")
-    if checkpoint is not None and checkpoint.tower_sha256 != digest:
-        raise VerificationError(
-            f"{checkpoint.directory}: was trained with a frozen tower of sha256 "
-            f"{checkpoint.tower_sha256[:12]}..., these flags give {digest[:12]}...; "
-            "resume with the same vision weights and seed"
-        )
-    return digest
-
-
-def _agree(value: str | None, launch: Launch, *, what: str) -> None:
-    """All ranks hold the same value, or every one of them stops."""
-    if launch.world_size == 1:
-        return
-    values: list[str | None] = [None] * launch.world_size
-    torch.distributed.all_gather_object(values, value)
-    if len(set(values)) != 1:
-        raise TrainingError(f"ranks disagree on {what}: {values}; give all of them the same files and flags")
-
-
-def _restore(engine: TrainEngine, checkpoint: Checkpoint, launch: Launch) -> None:
-    if dict(checkpoint.shapes) != dict(engine.shapes):
-        odd = sorted(set(checkpoint.shapes.items()) ^ set(engine.shapes.items()))[0]
-        raise VerificationError(
-            f"{checkpoint.directory}: does not fit this model: {odd[0]} {list(odd[1])} is on one side only; "
-            "resume with the run's own model flags"
-        )
-    verify_pieces(checkpoint, kinds=("weights", "optimizer"), part=(launch.rank, launch.world_size))
-    restore(checkpoint, engine.fragments())
-    engine.finish_restore(adam_step=checkpoint.state["adam_step"])
 
 
 def _feed(

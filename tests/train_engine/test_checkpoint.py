@@ -23,8 +23,8 @@ from weave_train.checkpoint import (
     restore,
     step_directory,
     verify_pieces,
-    write_pieces,
 )
+from weave_train.pieces import write_pieces
 
 SHAPES = {"core.weight": (7, 3), "core.bias": (5,), "core.layers[0].scale": (1,)}
 

@@ -83,6 +83,14 @@ def test_generate_without_a_run_says_so(tmp_path: Path, monkeypatch, capsys) -> 
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_args: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("weave_train.config.load_pretrain_config", interrupt)
+    assert run(["pretrain"], monkeypatch) == 130
+
+
 def test_a_rank_is_what_its_launcher_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for name, value in rank_environment(1, world_size=3, port=free_port()).items():

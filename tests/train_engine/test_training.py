@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from builders import write_woven_dataset
+from rendering import Rendering, render_video
 from training_runs import NUM_STEPS, STOPPED_AT, Training, column
 
 from weave_train.checkpoint import newest_checkpoint, read_checkpoint
@@ -129,11 +130,23 @@ def test_resume_never_refuses_a_run_that_has_begun(training: Training, stopped: 
 
 def test_a_run_can_branch_off_a_step_directory(training: Training, zero2: Path, stopped: Path) -> None:
     newest = newest_checkpoint(stopped)
-    done = training.alone("branch", "--resume", str(newest), "--stop_after_steps", "2", "--zero_stage", "2")
+    extra = [
+        "--resume",
+        str(newest),
+        "--stop_after_steps",
+        "2",
+        "--zero_stage",
+        "2",
+        "--save_every_steps",
+        "1",
+    ]
+    done = training.alone("branch", *extra)
     assert done.returncode == 0, done.stderr
     assert column(training.root / "branch", "Step") == [STOPPED_AT + 1, STOPPED_AT + 2]
     expected = column(zero2, "Loss (Raw)")[STOPPED_AT : STOPPED_AT + 2]
     assert column(training.root / "branch", "Loss (Raw)") == pytest.approx(expected, rel=1e-5)
+    saved = sorted(path.name for path in (training.root / "branch" / "checkpoints").iterdir())
+    assert saved == ["step-000014", "step-000015"]
     load(training.root / "branch", device="cpu")
 
 
@@ -143,8 +156,20 @@ def test_a_run_directory_holds_what_is_promised(zero2: Path) -> None:
         *("config.json", "config.yaml", "metrics.jsonl", "loss.png", "tokenizer", "language"),
         *("tower.safetensors", "tower.sha256", "checkpoints", "latest"),
     }
+    # a run that counts in steps saves at its end only, unless told otherwise
+    assert [path.name for path in (zero2 / "checkpoints").iterdir()] == [f"step-{NUM_STEPS:06d}"]
     assert (zero2 / "latest").read_text().strip() == f"step-{NUM_STEPS:06d}"
     assert (zero2 / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_stored_run_describes_a_video_on_the_command_line(
+    training: Training, zero2: Path, tmp_path: Path
+) -> None:
+    video = tmp_path / "clip.mp4"
+    video.write_bytes(render_video(Rendering(num_frames=12)))
+    done = training.command("generate", str(zero2), "--video", str(video), "--max-new-tokens", "12")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.strip()) > 0
 
 
 def test_one_process_matches_plain_torch_and_speaks_as_before_after_loading(training: Training) -> None:

@@ -49,8 +49,11 @@ class Training:
 
     def alone(self, run_id: str, *extra: str) -> subprocess.CompletedProcess[str]:
         """Start without a launcher; its output and exit code."""
-        command = [sys.executable, "-m", "weave_train", "pretrain", *self.flags(run_id, *extra)]
-        return self._execute(command)
+        return self.command("pretrain", *self.flags(run_id, *extra))
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `weave-train` with these arguments."""
+        return self._execute([sys.executable, "-m", "weave_train", *arguments])
 
     def script(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a script beside this file."""
