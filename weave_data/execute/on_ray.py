@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["RayExecutor", "RayResources"]
 
 COLUMN = "payload"
+CPU_SHARE = 0.1
 MAX_BLOCKS = 4096  # a block per item melts the driver at hundreds of thousands of items
 LOGICAL_GPUS = "WEAVE_LOGICAL_GPUS"
 
@@ -76,7 +77,6 @@ class RayExecutor:
 
         if self._is_started:
             return
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
         if not ray.is_initialized():
             self._connect()
         self._is_started = True
@@ -103,6 +103,7 @@ class RayExecutor:
     def _dataset(self, step: Step) -> ray.data.Dataset:
         import ray.data
 
+        _quieten()
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.enable_operator_progress_bars = False
@@ -122,8 +123,7 @@ def _behind(dataset: ray.data.Dataset, pool: ActorPool) -> ray.data.Dataset:
         compute=ray.data.ActorPoolStrategy(size=pool.num_actors),
         num_gpus=pool.num_gpus_per_actor or None,
         # beside decode tasks on a machine without GPUs an actor must not take a decode core away
-        num_cpus=None if pool.num_gpus_per_actor else 0.1,
-        max_restarts=3,
+        num_cpus=None if pool.num_gpus_per_actor else CPU_SHARE,
     )
 
 
@@ -176,6 +176,14 @@ def _device_here(device: str) -> str:
         "Ray gave this actor a GPU, but torch sees none here; install a CUDA build of torch on every node, "
         f"or set {LOGICAL_GPUS}=1 to exercise the actor pool on CPUs"
     )
+
+
+def _quieten() -> None:
+    """Leave the terminal to our own progress; Ray keeps its own log files."""
+    from ray.data._internal.logging import configure_logging
+
+    configure_logging()  # or the first execution would undo what follows
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 def _job_address() -> str | None:

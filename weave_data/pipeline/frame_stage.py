@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,9 @@ class FrameStage:
         if self._embed_key is None:
             return None
         execution = self._config.execution
-        actors = max(1, int(execution.gpus / execution.gpus_per_actor)) if execution.gpus else 1
+        # on CPUs an actor runs on one thread: one for every core, beside the decode tasks
+        cores = execution.num_cpus or os.cpu_count() or 1
+        actors = max(1, int(execution.gpus / execution.gpus_per_actor)) if execution.gpus else cores
         return ActorPool(
             factory=EmbedActor(self._config.embedding, self._store),
             num_actors=actors,

@@ -21,7 +21,7 @@ from weave_data.pipeline.frame_stage import StoredFrames
 from weave_data.records import GROUP_SCHEMA, StageCount, content_key
 from weave_data.storage import Store, commit_exact, commit_first
 from weave_data.tables import read_table_bytes, sha256_hex, table_bytes
-from weave_data.weave import eligible_clips, make_plan
+from weave_data.weave import count_woven, eligible_clips, make_plan
 
 __all__ = ["WovenRecipe", "weave_recipe"]
 
@@ -62,15 +62,7 @@ def weave_recipe(recipe: RecipeConfig, *, clips: pa.Table, frames: StoredFrames,
         )
     groups, groups_sha256, is_new = _groups(recipe, eligible, frames, store)
     planned = make_plan(recipe, clips=eligible, frames=frames.addresses, groups=groups)
-    count = StageCount(
-        stage=f"weave {recipe.name}",
-        num_in=decoded.num_rows,
-        num_out=groups.num_rows,
-        filtered={"remainder": eligible.num_rows - groups.num_rows}
-        if eligible.num_rows > groups.num_rows
-        else {},
-        rejected={"too_short": rejects.num_rows} if rejects.num_rows else {},
-    )
+    count = count_woven(recipe, num_clips=decoded.num_rows, rejects=rejects, groups=groups)
     check_balance(count, where=f"recipe {recipe.name}")
     data = table_bytes(planned)
     plan_sha256 = sha256_hex(data)
