@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["RayExecutor", "RayResources"]
 
 COLUMN = "payload"
-CPU_SHARE = 0.1
 MAX_BLOCKS = 4096  # a block per item melts the driver at hundreds of thousands of items
 LOGICAL_GPUS = "WEAVE_LOGICAL_GPUS"
 
@@ -122,8 +121,9 @@ def _behind(dataset: ray.data.Dataset, pool: ActorPool) -> ray.data.Dataset:
         fn_constructor_args=(pool.factory, pool.device),
         compute=ray.data.ActorPoolStrategy(size=pool.num_actors),
         num_gpus=pool.num_gpus_per_actor or None,
-        # beside decode tasks on a machine without GPUs an actor must not take a decode core away
-        num_cpus=None if pool.num_gpus_per_actor else CPU_SHARE,
+        # without GPUs an actor lives beside the CPU tasks: a share of a core for it would leave a machine
+        # of one core too small for any task, and the pipeline standing still
+        num_cpus=None if pool.num_gpus_per_actor else 0,
     )
 
 
