@@ -118,6 +118,22 @@ def audio_only_bytes(*, container: str = "mp4", codec: str = "aac") -> bytes:
     return sink.getvalue()
 
 
+def without_samples(mp4: bytes) -> bytes:
+    """The same MP4 with sample tables that hold no sample: a video of no duration."""
+    data = bytearray(mp4)
+    for table, num_counts in (
+        (b"stts", 1),
+        (b"stsz", 2),
+        (b"stsc", 1),
+        (b"stco", 1),
+        (b"ctts", 1),
+        (b"stss", 1),
+    ):
+        position = bytes(data).index(table) + 8 + 4 * (num_counts - 1)
+        data[position : position + 4] = bytes(4)
+    return bytes(data)
+
+
 def with_edit_list_start(data: bytes, *, skip_frames: int, fps: int = 25) -> bytes:
     """Make an MP4's edit list start `skip_frames` later: those frames are decoded, never presented."""
     position = data.index(b"elst")

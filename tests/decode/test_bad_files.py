@@ -8,7 +8,7 @@ import random
 import pytest
 from clips import packet_places, rendered
 from PIL import Image
-from rendering import Rendering, audio_only_bytes, render_video
+from rendering import Rendering, audio_only_bytes, render_video, without_samples
 
 from weave_data.decode import load_decoder
 from weave_data.decode.container import check_promised_bytes
@@ -64,22 +64,6 @@ def without_packets(container: str) -> bytes:
     return sink.getvalue()
 
 
-def zero_duration_mp4() -> bytes:
-    """An MP4 track whose sample tables are there and hold no sample."""
-    data = bytearray(rendered("h264"))
-    for table, num_counts in (
-        (b"stts", 1),
-        (b"stsz", 2),
-        (b"stsc", 1),
-        (b"stco", 1),
-        (b"ctts", 1),
-        (b"stss", 1),
-    ):
-        position = bytes(data).index(table) + 8 + 4 * (num_counts - 1)
-        data[position : position + 4] = bytes(4)
-    return bytes(data)
-
-
 FILES = {
     "empty": (lambda: b"", "empty_file"),
     "text": (lambda: b"this was a 404 page\n" * 40, "not_a_video"),
@@ -94,7 +78,7 @@ FILES = {
     "mp4 cut in moov": (lambda: rendered("h264")[:-100], "truncated"),
     "webm cut": (lambda: rendered("vp8")[:5000], "truncated"),
     "avi cut": (lambda: rendered("mpeg4-avi")[:9000], "truncated"),
-    "zero duration": (zero_duration_mp4, "no_frames"),
+    "zero duration": (lambda: without_samples(rendered("h264")), "no_frames"),
     "mkv without packets": (lambda: without_packets("matroska"), "no_frames"),
 }
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from rendering import Rendering, audio_only_bytes, render_video, without_samples
 from small_builds import NUM_CLIPS, MakeConfig
 
 from weave_data.errors import ConflictError, IncompleteError, RejectLimitError, SourceError
@@ -19,6 +20,11 @@ from weave_data.execute import InProcessExecutor, Step
 from weave_data.pipeline import BuildOptions, build
 from weave_data.shard import read_manifest, verify_output
 from weave_data.storage import open_store
+
+BROKEN_REASONS = (
+    "truncated", "empty_file", "not_a_video", "missing", "empty_caption", "no_video_stream", "no_frames",
+    "too_short",
+)  # fmt: skip
 
 
 def manifests(output: Path) -> dict[str, str]:
@@ -143,7 +149,7 @@ def test_the_val_split_shares_no_clip_with_train(make_config: MakeConfig, tmp_pa
 
 
 def broken_source(rendered: Path, folder: Path) -> Path:
-    """A copy of the rendered world with seven clips broken, each in its own way."""
+    """A copy of the rendered world with eight clips broken, each in its own way."""
     shutil.copytree(rendered, folder)
     with (folder / "clips.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -153,6 +159,9 @@ def broken_source(rendered: Path, folder: Path) -> Path:
     videos[2].write_bytes(b"this is a text file that somebody named .mp4\n" * 20)
     videos[3].unlink()
     rows[4]["name"] = "  "
+    videos[6].write_bytes(audio_only_bytes())
+    videos[7].write_bytes(without_samples(videos[7].read_bytes()))
+    videos[8].write_bytes(render_video(Rendering(num_frames=3)))
     with (folder / "clips.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
@@ -170,11 +179,12 @@ def test_every_broken_clip_is_a_counted_reject_and_no_neighbour_suffers(
     manifest = read_manifest(store, "l1")
     catalog, decode, weave = manifest.totals
     assert (catalog.num_in, catalog.duplicates) == (NUM_CLIPS + 1, 1)
-    assert sum(catalog.rejected.values()) + sum(decode.rejected.values()) == 5
-    assert weave.num_out == result.recipes[0].rows == NUM_CLIPS - 5
+    assert sum(catalog.rejected.values()) + sum(decode.rejected.values()) == 7
+    assert weave.rejected == {"too_short": 1}  # 3 frames, the recipe wants 4
+    assert weave.num_out == result.recipes[0].rows == NUM_CLIPS - 8
     rejects = pq.read_table(tmp_path / "woven" / f"rejects/{manifest.fingerprint}.parquet").to_pylist()
     reasons = sorted(row["reason"] for row in rejects)
-    assert reasons == ["empty_caption", "empty_file", "missing", "not_a_video", "truncated"]
+    assert reasons == sorted(BROKEN_REASONS)
     card = (tmp_path / "woven" / "card.md").read_text()
     for reason in reasons:
         assert reason in card
