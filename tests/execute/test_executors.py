@@ -84,6 +84,12 @@ def test_no_items_start_nothing() -> None:
 
 
 @pytest.mark.process
+def test_more_actors_than_cores_leave_room_for_the_tasks_that_feed_them(ray_executor: RayExecutor) -> None:
+    step = Step("square", range(NUM_ITEMS), Square(), ActorPool(AddDevice(), num_actors=3))
+    assert len(list(ray_executor.run(step))) == NUM_ITEMS
+
+
+@pytest.mark.process
 def test_ray_work_runs_in_other_processes(ray_executor: RayExecutor) -> None:
     results = list(ray_executor.run(Step("square", range(NUM_ITEMS), Square())))
     assert os.getpid() not in {process_id for _, process_id in results}

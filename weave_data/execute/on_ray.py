@@ -121,9 +121,9 @@ def _behind(dataset: ray.data.Dataset, pool: ActorPool) -> ray.data.Dataset:
         fn_constructor_args=(pool.factory, pool.device),
         compute=ray.data.ActorPoolStrategy(size=pool.num_actors),
         num_gpus=pool.num_gpus_per_actor or None,
-        # without GPUs an actor lives beside the CPU tasks: a share of a core for it would leave a machine
-        # of one core too small for any task, and the pipeline standing still
-        num_cpus=None if pool.num_gpus_per_actor else 0,
+        # an actor lives beside the CPU tasks: if it reserved a core, or a share of one, a small machine
+        # could have none left for the tasks that feed it, and stand still
+        num_cpus=0,
     )
 
 
