@@ -182,7 +182,6 @@ _NO_EFFECT = {
     "wandb_project": "has no effect yet: the wandb tracker is not there",
     "wandb_entity": "has no effect yet: the wandb tracker is not there",
     "model.rope_scaling_factor": "has no effect yet",
-    "model.enable_gradient_checkpointing": "has no effect yet",
     "model.init_from_model": "has no effect yet: no warm start",
     "model.repo_id": "has no effect yet: no warm start",
 }

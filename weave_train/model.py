@@ -54,6 +54,15 @@ class VideoLanguageCore(nn.Module):
         self.projector = projector
         self.language_model: Any = language_model
 
+    def recompute_activations(self) -> None:
+        """Keep only the decoder layers' inputs in a forward pass; the rest is computed again in backward.
+
+        Gradients stay the same; memory falls to one layer's activations, for one more forward pass.
+        """
+        self.language_model.gradient_checkpointing_enable(
+            gradient_checkpointing_kwargs={"use_reentrant": False}
+        )
+
     def embed(self, features_FPD: torch.Tensor, input_ids_BS: torch.Tensor) -> torch.Tensor:  # noqa: N803
         """Embed text and put projected features where the placeholders are, in order.
 

@@ -91,6 +91,9 @@ def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
     agree(checkpoint.directory.name if checkpoint else None, launch, what="which checkpoint to resume")
     tokenizer = _tokenizer(settings, source, run_dir, checkpoint, launch)
     vlm = build_model(settings, tokenizer, device=launch.device)
+    vlm.core.train()
+    if config.model.enable_gradient_checkpointing:
+        vlm.core.recompute_activations()
     tower = check_tower(vlm, checkpoint, launch)
     if launch.is_first:
         section = dataset_section(

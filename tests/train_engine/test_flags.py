@@ -98,7 +98,6 @@ def test_an_unknown_model_names_the_nearest() -> None:
         (["--model.rope_scaling_factor", "2.0"], "model.rope_scaling_factor"),
         (["--model.init_from_model", "a.pt"], "model.init_from_model"),
         (["--model.repo_id", "a/b"], "model.repo_id"),
-        (["--model.enable_gradient_checkpointing", "true"], "model.enable_gradient_checkpointing"),
         (["--model.align_epochs", "2"], "model.align_epochs"),
         (["--stage", "align"], "stage"),
         (["--trackers", "[jsonl, wandb]"], "trackers"),

@@ -11,8 +11,8 @@ import open_clip
 import torch
 
 from weave_data.config import EmbeddingConfig
-from weave_data.embed.embedders import weights_sha256
 from weave_data.embed.images import embed_frames
+from weave_data.embed.weights import weights_sha256
 
 __all__ = ["ClipEmbedder"]
 

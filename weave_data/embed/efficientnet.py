@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from weave_data.config import EmbeddingConfig
-from weave_data.embed.embedders import weights_sha256
 from weave_data.embed.images import embed_frames
+from weave_data.embed.weights import weights_sha256
 from weave_data.errors import DeviceError
 
 __all__ = ["EfficientNetEmbedder"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +12,10 @@ import numpy.typing as npt
 
 from weave_data.config import EmbeddingConfig
 from weave_data.errors import ConfigError, DeviceError
+from weave_data.tables import sha256_hex
 from weave_data.torchvision_ops import install
 
-__all__ = ["Embedder", "check_embedder", "embedder_identity", "load_embedder", "weights_sha256"]
+__all__ = ["Embedder", "check_embedder", "embedder_identity", "load_embedder"]
 
 Vectors = npt.NDArray[np.float32]
 
@@ -54,7 +54,7 @@ def embedder_identity(config: EmbeddingConfig) -> dict[str, Any]:
         identity.pop("precision")
     path = _weight_file(config)
     if path is not None:
-        identity["pretrained"] = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+        identity["pretrained"] = f"sha256:{sha256_hex(path)}"
     return identity
 
 
@@ -143,19 +143,3 @@ def load_embedder(config: EmbeddingConfig, *, device: str = "cpu") -> Embedder:
     from weave_data.embed.clip import ClipEmbedder
 
     return ClipEmbedder(config, device=device)
-
-
-def weights_sha256(state: dict[str, Any]) -> str:
-    """Sha256 over a state dict: name, dtype, shape and bytes of every tensor in sorted name order."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.flatten().view(dtype=_byte_type()).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _byte_type() -> Any:
-    import torch
-
-    return torch.uint8
