@@ -197,6 +197,14 @@ def test_too_many_rejects_stop_the_build(make_config: MakeConfig, rendered: Path
     assert not manifests(tmp_path / "woven")
 
 
+def test_a_preview_of_broken_clips_stops_however_many_sound_ones_follow(
+    make_config: MakeConfig, rendered: Path, tmp_path: Path
+) -> None:
+    source = broken_source(rendered, tmp_path / "broken")
+    with pytest.raises(RejectLimitError, match="of 4 clips"):
+        build(make_config("source.limit=4", "rejects.max_fraction=0.3", source=source))
+
+
 def test_clips_too_short_for_one_recipe_stay_in_the_other(make_config: MakeConfig, tmp_path: Path) -> None:
     build(make_config("recipes.l1.frames_per_sample=16", "frames.short_side_px=32"))
     config = make_config("recipes.l1.frames_per_sample=19", "rejects.max_fraction=1.0")

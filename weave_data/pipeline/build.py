@@ -146,6 +146,10 @@ def _run(
     check_balance(catalog.count, where="catalog")
     budget = RejectBudget(num_clips=catalog.count.num_in, max_fraction=config.rejects.max_fraction)
     budget.spend(catalog.count.rejected)
+    limit = config.source.limit
+    if limit is not None and limit < catalog.count.num_out:
+        # a preview answers for its own clips: the catalog's millions would hide that all of them are broken
+        budget = RejectBudget(num_clips=limit, max_fraction=config.rejects.max_fraction)
     with tempfile.TemporaryDirectory(dir=config.execution.work_dir, prefix="weave-") as scratch:
         frame_stage = FrameStage(config, places.store, places.source, catalog, Path(scratch))
         frames = frame_stage.run(executor, budget, on_progress)
