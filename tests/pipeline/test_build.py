@@ -231,9 +231,12 @@ def test_a_source_that_changes_under_the_build_leaves_it_incomplete(
         build(config, executor=Meddler())
     victim.write_bytes(original)
     build(config)
-    given_up = tmp_path / "given_up"
-    victim.unlink()
-    build(make_config(f'rejects.quarantine=["{victim.stem}"]', source=source, output=given_up))
+    given_up = make_config(
+        f'rejects.quarantine=["{victim.stem}"]', source=source, output=tmp_path / "given_up"
+    )
+    build(given_up, executor=Meddler())  # it changes again, and nobody looks
+    _, decode, _ = read_manifest(open_store(str(tmp_path / "given_up")), "l1").totals
+    assert (decode.num_out, decode.filtered) == (NUM_CLIPS - 1, {"quarantined": 1})
 
 
 def test_a_missing_catalog_is_said_before_anything_is_written(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from weave_data.catalog import build_catalog, catalog_key, is_committed
 from weave_data.config import BuildConfig
 from weave_data.embed import check_embedder
-from weave_data.errors import IncompleteError
+from weave_data.errors import IncompleteError, StoreError
 from weave_data.execute import Executor, InProcessExecutor, RayExecutor, RayResources
 from weave_data.pipeline.accounting import RejectBudget, check_balance
 from weave_data.pipeline.estimate import dry_run_lines
@@ -98,7 +98,9 @@ def build(
         try:
             result = _run(config, options, places, published, runner, on_progress)
         except BaseException as error:
-            log.finish(type(error).__name__, {"message": str(error)})
+            # a store that just failed may refuse this note too; the build's own error is the one to see
+            with suppress(StoreError):
+                log.finish(type(error).__name__, {"message": str(error)})
             raise
         log.finish("done", {"files_written": result.files_written, "files_reused": result.files_reused})
     return result
