@@ -239,6 +239,19 @@ def test_a_source_that_changes_under_the_build_leaves_it_incomplete(
     assert (decode.num_out, decode.filtered) == (NUM_CLIPS - 1, {"quarantined": 1})
 
 
+def test_a_failing_build_shows_its_own_error_when_its_log_can_not_be_written_either(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    class StoreGoesAway(InProcessExecutor):
+        def run(self, step: Step) -> Iterator[Any]:
+            shutil.rmtree(tmp_path / "woven" / "runs")
+            (tmp_path / "woven" / "runs").write_text("a file where a folder was")
+            raise IncompleteError("the reason that matters")
+
+    with pytest.raises(IncompleteError, match="the reason that matters"):
+        build(make_config(), executor=StoreGoesAway())
+
+
 def test_a_missing_catalog_is_said_before_anything_is_written(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
