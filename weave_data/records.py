@@ -5,6 +5,7 @@
     FrameEntry   where a clip's stored frames lie in a part's tar     frames/<key>/<xx>/<part>/<layer>.parquet
     Reject       one clip that a stage refused, with a typed reason   rejects/<key>.parquet
     Group        exactly L clips that will share a sample             groups/<key>.parquet
+    Sample       one sample that a source gives ready made            catalog/<key>/samples.parquet
     PlanRow      one woven sample before any pixel is touched         plans/<key>.parquet
     WovenSample  one row of a shard (schema v1)                       <recipe>/<fingerprint>/<split>/...
 
@@ -24,6 +25,7 @@ from typing import Any
 import pyarrow as pa
 
 __all__ = [
+    "CLIP_DEFAULTS",
     "CLIP_SCHEMA",
     "CONTENT_REASONS",
     "EMBEDDING_COLUMNS",
@@ -32,6 +34,7 @@ __all__ = [
     "PLAN_SCHEMA",
     "REJECT_SCHEMA",
     "RESERVED_NAMES",
+    "SAMPLE_SCHEMA",
     "SCHEMA_VERSION",
     "WOVEN_SCHEMA",
     "Clip",
@@ -42,6 +45,7 @@ __all__ = [
     "WovenClip",
     "WovenSample",
     "canonical_json",
+    "clips_table",
     "content_key",
     "embedding_schema",
     "rejects_table",
@@ -106,8 +110,16 @@ CLIP_SCHEMA = pa.schema(
         _required("key", pa.string()),  # relative to the source root
         _required("caption", pa.string()),
         _required("size_bytes", pa.int64()),
+        _required("offset", pa.int64()),  # first byte in the tar that `key` begins with; -1: the whole object
+        _required("media", pa.string()),  # `video` or `image`
+        _required("page", pa.string()),  # source page, uploader or folder; "": not known
+        _required("licence", pa.string()),  # as the source gives it; "": not given
     ]
 )
+"""`key` of a clip inside a tar is `<key of the tar>/<member>`; the tar's key ends at the first `.tar/`."""
+
+CLIP_DEFAULTS: Mapping[str, Any] = {"offset": -1, "media": "video", "page": "", "licence": ""}
+"""Columns of CLIP_SCHEMA that most sources do not know, and what they hold then."""
 
 FRAME_SCHEMA = pa.schema(
     [
@@ -162,6 +174,15 @@ _WOVEN_CLIP = pa.struct(
         _required("num_frames", pa.int32()),
     ]
 )
+SAMPLE_SCHEMA = pa.schema(
+    [
+        _required("sample_key", pa.string()),  # the record's own id, unique within the source
+        _required("clip_ids", _list_of(pa.string())),  # none for text only
+        _required("conversations", _list_of(_TURN)),
+    ]
+)
+"""Samples a source gives ready made (LLaVA, Video-LLaVA and VideoWeave records, questions)."""
+
 _LABEL = pa.dictionary(pa.int32(), pa.string())
 
 PLAN_SCHEMA = pa.schema(
@@ -205,12 +226,16 @@ WOVEN_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Clip:
-    """One captioned video. `key` is relative to the source root; `size_bytes` as listed."""
+    """One captioned video or image. `key` is relative to the source root; `size_bytes` as listed."""
 
     clip_id: str
     key: str
     caption: str
     size_bytes: int
+    offset: int = -1
+    media: str = "video"
+    page: str = ""
+    licence: str = ""
 
 
 @dataclass(frozen=True)
@@ -341,6 +366,20 @@ def content_key(stage: str, **inputs: Any) -> str:
     return hashlib.sha256(
         canonical_json({"stage": stage, "schema": SCHEMA_VERSION, "inputs": inputs})
     ).hexdigest()[:32]
+
+
+def clips_table(columns: pa.Table | Mapping[str, Any]) -> pa.Table:
+    """Table of CLIP_SCHEMA from some of its columns; the others get `CLIP_DEFAULTS`.
+
+    Args:
+        columns: clip_id, key, caption, size_bytes and any others of the schema; more are dropped.
+    """
+    table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
+    for name, value in CLIP_DEFAULTS.items():
+        if name not in table.column_names:
+            constant = pa.repeat(pa.scalar(value, CLIP_SCHEMA.field(name).type), len(table))
+            table = table.append_column(name, constant)
+    return table.select(CLIP_SCHEMA.names).cast(CLIP_SCHEMA)
 
 
 def rejects_table(rows: list[dict[str, Any]]) -> pa.Table:

@@ -11,7 +11,7 @@ import pytest
 from weave_data.catalog import build_catalog, catalog_key, preview_catalog
 from weave_data.config import SourceConfig
 from weave_data.errors import CommitError, SourceError, VerificationError
-from weave_data.records import CLIP_SCHEMA, REJECT_SCHEMA
+from weave_data.records import CLIP_DEFAULTS, CLIP_SCHEMA, REJECT_SCHEMA
 from weave_data.storage import LocalStore, SourceRoot, open_store
 
 COLUMNS = ("videoid", "contentUrl", "duration", "page_dir", "name")
@@ -70,7 +70,8 @@ def test_rows_become_clips_in_csv_order_with_listed_sizes(tmp_path, store):
     catalog = build_catalog(simple_source(tmp_path), store)
     clips = clips_of(catalog, store)
     assert [clip["clip_id"] for clip in clips] == [f"{index:04d}" for index in range(20)]
-    assert clips[3] == {"clip_id": "0003", "key": "0003.mp4", "caption": "clip number 3", "size_bytes": 4}
+    found = {"clip_id": "0003", "key": "0003.mp4", "caption": "clip number 3", "size_bytes": 4}
+    assert clips[3] == found | CLIP_DEFAULTS
     assert catalog.read_part(store, catalog.parts[0]).schema == CLIP_SCHEMA
     assert catalog.count.to_json() == {
         "stage": "catalog", "in": 20, "out": 20, "filtered": {}, "rejected": {}, "duplicates": 0

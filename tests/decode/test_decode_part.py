@@ -21,7 +21,7 @@ from rendering import Rendering, audio_only_bytes, read_bar_code, render_video
 from weave_data.config import FramesConfig
 from weave_data.decode import DecodeReceipt, DecodeRequest, DecodeSettings, decode_part
 from weave_data.errors import AccountingError, DeviceError, StoreError
-from weave_data.records import CLIP_SCHEMA, FRAME_SCHEMA, REJECT_SCHEMA
+from weave_data.records import FRAME_SCHEMA, REJECT_SCHEMA, clips_table
 from weave_data.shard.addresses import ADDRESS_SCHEMA
 from weave_data.storage import Store, open_source, open_store
 from weave_data.tables import read_table_bytes, sha256_hex
@@ -63,7 +63,7 @@ class Bench:
         how: DecodeSettings | None = None,
         store: Store | None = None,
     ) -> DecodeReceipt:
-        clips = pa.Table.from_pylist(self.rows, schema=CLIP_SCHEMA)
+        clips = clips_table(pa.Table.from_pylist(self.rows))
         request = DecodeRequest("part-00000", clips, frame_counts, m, frozenset(quarantine))
         source = open_source(str(self.folder / "videos"))
         return decode_part(request, store=store or self.store(out), source=source, settings=how or settings())

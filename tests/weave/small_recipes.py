@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from weave_data.cluster import group_splits
 from weave_data.config import RecipeConfig
-from weave_data.records import CLIP_SCHEMA
+from weave_data.records import clips_table
 from weave_data.weave import eligible_clips, make_plan
 
 
@@ -18,14 +18,13 @@ def recipe(clips: int = 4, frames: int = 16, **settings) -> RecipeConfig:
 
 def catalog(num_clips: int) -> pa.Table:
     ids = [f"c{index:05d}" for index in range(num_clips)]
-    return pa.table(
+    return clips_table(
         {
             "clip_id": ids,
             "key": [f"p/{name}.mp4" for name in ids],
             "caption": [f"Füchse, {name}" for name in ids],
             "size_bytes": np.arange(num_clips),
-        },
-        schema=CLIP_SCHEMA,
+        }
     )
 
 

@@ -22,6 +22,9 @@ from weave_data.tables import read_table_bytes, sha256_hex, table_bytes
 __all__ = ["Catalog", "build_catalog", "catalog_key", "is_committed", "preview_catalog"]
 
 
+_VERSION = 2  # of what a source's files are made into; part of every key
+
+
 @dataclass(frozen=True)
 class Catalog:
     """A committed catalog.
@@ -126,6 +129,7 @@ def build_catalog(config: SourceConfig, store: Store) -> Catalog:
 def _key(config: SourceConfig, units: Iterable[tuple[str, str]]) -> str:
     return content_key(
         "catalog",
+        version=_VERSION,
         kind=config.kind,
         path=config.path,
         part_clips=config.part_clips,

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weave_data.errors import AccountingError
-from weave_data.records import CLIP_SCHEMA, REJECT_SCHEMA, RejectReason, StageCount
+from weave_data.records import REJECT_SCHEMA, RejectReason, StageCount, clips_table
 from weave_data.tables import sha256_hex
 
 __all__ = ["CutCatalog", "cut_catalog", "part_rows", "unit_stems"]
@@ -97,7 +97,7 @@ def cut_catalog(
     for name, start, stop in ranges:
         kept = rows.slice(start, stop - start).filter(pa.array(outcome[start:stop] == _CODES["clip"]))
         if len(kept):
-            parts.append((name, kept.select(CLIP_SCHEMA.names).cast(CLIP_SCHEMA)))
+            parts.append((name, clips_table(kept)))
     present = rows.filter(pa.array((outcome != _CODES[_DUPLICATE]) & (size_bytes != _NOT_FOUND)))
     return CutCatalog(
         parts=tuple(parts),
