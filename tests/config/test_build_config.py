@@ -33,11 +33,9 @@ def problems(tmp_path: Path, text: str = GOOD, overrides: list[str] | None = Non
 def test_defaults_are_the_documented_ones(tmp_path: Path) -> None:
     config = load(tmp_path)
     assert config.frames.model_dump() == {
-        "policy": "linspace",
         "short_side_px": 336,
         "format": "jpeg",
         "quality": 85,
-        "short_clips": "reject",
         "decoder": "pyav",
     }
     assert config.embedding.model_dump() == {
@@ -80,7 +78,7 @@ def test_an_override_addresses_lists_by_index_or_name(tmp_path: Path, override: 
         ("recipes.l4.strategy=clusterd", "did you mean 'clustered'"),
         ("recipes.l9.seed=1", "entries are l1, l4"),
         ("recipes.l4.clips_per_sample=3", "not a multiple of clips_per_sample 3"),
-        ("recipes.l1.clips_per_sample=2", "strategy single weaves one clip"),
+        ("recipes.l1.clips_per_sample=2", "strategy single takes clips_per_sample 1, got 2"),
         ("recipes.l4.clips_per_sample=1", "needs clips_per_sample of at least 2"),
         ("recipes.l4.name=frames", "taken by the output layout"),
         ("recipes.l4.name=card.md", "taken by the output layout"),

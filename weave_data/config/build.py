@@ -39,7 +39,7 @@ class BuildConfig(StrictModel):
     @property
     def needs_embeddings(self) -> bool:
         """True when a recipe groups by similarity."""
-        return any(recipe.strategy == "clustered" for recipe in self.recipes)
+        return any(recipe.needs_vectors for recipe in self.recipes)
 
     def semantic(self, recipe: RecipeConfig) -> dict[str, Any]:
         """Resolved settings that decide a recipe's bytes: no location, no execution.
@@ -52,7 +52,7 @@ class BuildConfig(StrictModel):
             "recipe": recipe.model_dump(mode="json"),
             "rejects": {"quarantine": sorted(self.rejects.quarantine)},
         }
-        if recipe.strategy == "clustered":
+        if recipe.needs_vectors:
             settings["embedding"] = self.embedding.model_dump(mode="json", exclude={"batch_size"})
         return settings
 

@@ -12,13 +12,11 @@ __all__ = ["EmbeddingConfig", "FramesConfig"]
 
 
 class FramesConfig(StrictModel):
-    """Which frames are taken and how they are stored."""
+    """How frames are stored; which ones are taken is the recipes' choice."""
 
-    policy: Literal["linspace"] = "linspace"
     short_side_px: Annotated[int, Field(ge=16, le=4096)] = 336
     format: Literal["jpeg"] = "jpeg"
     quality: Annotated[int, Field(ge=1, le=100)] = 85
-    short_clips: Literal["reject"] = "reject"
     decoder: Literal["pyav", "decord"] = "pyav"
 
 

@@ -44,7 +44,7 @@ class StoredFrames:
 
 def frame_counts(config: BuildConfig) -> tuple[int, ...]:
     """Distinct frames per clip that the recipes ask for, ascending."""
-    return tuple(sorted({recipe.frames_per_clip for recipe in config.recipes}))
+    return tuple(sorted({count for recipe in config.recipes for count in recipe.clip_frame_counts}))
 
 
 def part_items(catalog: Catalog, limit: int | None) -> list[PartItem]:
@@ -71,7 +71,7 @@ class FrameStage:
         self._embed_key = None
         if config.needs_embeddings:
             identity = embedder_identity(config.embedding)
-            self._embed_key = embed_key(identity, frames_key=self._frames_key, policy=config.frames.policy)
+            self._embed_key = embed_key(identity, frames_key=self._frames_key, policy="linspace")
         self._work = FrameWork(
             store=store,
             source=source,
