@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -45,12 +45,15 @@ class ObjectInfo:
         size_bytes: Its length.
         etag: Opaque, without quotes; None on local disk.
         sha256: Hex digits; None when not known without reading the object (listings, foreign objects).
+        modified: When it was written, seconds since 1970 on the store's clock; None when not known.
+            For ages shown to people and for what is too young to delete, never for data.
     """
 
     key: str
     size_bytes: int
     etag: str | None = None
     sha256: str | None = None
+    modified: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -91,14 +91,17 @@ class LocalStore:
                 yield from self._walk(folder / name, parent + name, "")
             else:
                 with contextlib.suppress(FileNotFoundError):  # deleted while we walked
-                    yield ObjectInfo(parent + name, (folder / name).stat().st_size)
+                    status = (folder / name).stat()
+                    yield ObjectInfo(parent + name, status.st_size, modified=status.st_mtime)
 
     def head(self, key: str) -> ObjectInfo | None:
         """See `Store.head`; reads the file to hash it."""
         path = self._path(key)
         with self._explaining(key):
             try:
-                return ObjectInfo(key, path.stat().st_size, sha256=sha256_of(path))
+                status = path.stat()
+                sha256 = sha256_of(path)
+                return ObjectInfo(key, status.st_size, sha256=sha256, modified=status.st_mtime)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
 
@@ -165,6 +168,17 @@ class LocalStore:
                 os.link(copy, successor)
                 _settle(path)
                 return
+
+    def hidden_files(self) -> Iterator[tuple[Path, float]]:
+        """Files no listing shows, with the time they were written: unfinished copies of killed writers
+        (`.tmp-*`) and the links that decided past replacements (`.<name>.next-*`).
+        """
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                if name.startswith(".tmp-") or (name.startswith(".") and ".next-" in name):
+                    path = Path(folder) / name
+                    with contextlib.suppress(FileNotFoundError):
+                        yield path, path.stat().st_mtime
 
     def _path(self, key: str) -> Path:
         return self.root / check_key(key)

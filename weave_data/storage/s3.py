@@ -90,7 +90,12 @@ class S3Store:
             )
         # names that end with a slash are folder markers of other tools
         found = (
-            ObjectInfo(item["Key"][len(root) :], item["Size"], etag=item["ETag"].strip('"'))
+            ObjectInfo(
+                item["Key"][len(root) :],
+                item["Size"],
+                etag=item["ETag"].strip('"'),
+                modified=item["LastModified"].timestamp(),
+            )
             for item in reply.get("Contents", [])
             if not item["Key"].endswith("/")
         )
@@ -112,7 +117,11 @@ class S3Store:
                 raise
         metadata = reply["Metadata"]
         info = ObjectInfo(
-            key, reply["ContentLength"], etag=reply["ETag"].strip('"'), sha256=metadata.get("sha256")
+            key,
+            reply["ContentLength"],
+            etag=reply["ETag"].strip('"'),
+            sha256=metadata.get("sha256"),
+            modified=reply["LastModified"].timestamp(),
         )
         return info, metadata.get("put-id")
 
