@@ -1,24 +1,139 @@
 """Which frames of a clip a policy takes: numpy only, shared by decoding and by the plan.
 
-    linspace    k = 4 of n = 10 presented frames  ->  0, 3, 6, 9   (both ends, as VideoWeave samples)
+    linspace        k = 4 of n = 10 presented frames  ->  0, 3, 6, 9   (both ends, as VideoWeave samples)
+    segment-center  k = 4 of n = 10                   ->  1, 3, 6, 8   (the middle of each quarter)
+    fps             k = 4, rate 2 Hz, 9 frames in 2 s ->  0, 2, 4, 6   (half a second apart, from the start)
+    any             k = 4 of n = 2                    ->  0, 1, 1, 1   (the last frame is repeated)
 
 The plan is made before any pixel of a recipe is read and decoding before any plan, so both must
-compute the same indices from (n, k) alone.
+compute the same indices from (n, seconds, k) alone. A policy that draws anew in every epoch takes
+its frames from `GRID`, which is what is stored for it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, assert_never
+
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["linspace_indices", "linspace_table"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["GRID", "FrameAsk", "linspace_indices", "linspace_table", "random_sorted_table"]
+
+Policy = Literal["linspace", "segment-center", "fps"]
+
+# `source_seconds` is a float32: a time that falls on a frame must not slip to the one before it
+_ROUNDING = 1 + 2.0**-22
+
+_CHUNK_ROWS = 1 << 16
+_GOLDEN, _MIX_1, _MIX_2 = (
+    np.uint64(value) for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+)
+
+
+@dataclass(frozen=True)
+class FrameAsk:
+    """`count` frames of a clip, chosen by a policy.
+
+    Attributes:
+        policy: `linspace`, `segment-center` or `fps`.
+        count: k, at least 1.
+        rate: Frames per second of policy `fps`; None for the others.
+    """
+
+    policy: Policy
+    count: int
+    rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"asked for {self.count} frames; ask for at least 1")
+        if (self.rate is not None) != (self.policy == "fps") or (self.rate is not None and self.rate <= 0):
+            raise ValueError(f"rate {self.rate}: policy fps, and only it, takes a rate above 0")
+
+    def indices(self, num_source_frames: int, source_seconds: float) -> npt.NDArray[np.int32]:
+        """The asked frames of one clip.
+
+        Args:
+            num_source_frames: n, at least 1.
+            source_seconds: Presentation time of its last frame minus that of the first.
+
+        Returns:
+            int32[count], ascending, within [0, n). A clip with n < count gives 0..n-1 and then n-1.
+
+        Raises:
+            ValueError: n is below 1.
+        """
+        return self.table(np.array([num_source_frames]), np.array([source_seconds], dtype=np.float32))[0]
+
+    def table(
+        self, source_frames: npt.NDArray[np.integer], source_seconds: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.int32]:
+        """`indices` of many clips.
+
+        Args:
+            source_frames: integer[m], the n of each clip, at least 1.
+            source_seconds: float32[m].
+
+        Returns:
+            int32[m, count].
+
+        Raises:
+            ValueError: As `indices`.
+        """
+        lengths = np.asarray(source_frames, dtype=np.int64)
+        if len(lengths) and lengths.min() < 1:
+            raise ValueError(
+                f"asked for {self.count} frames of {lengths.min()}; both must be at least 1, "
+                "reject clips without frames first"
+            )
+        steps = np.arange(self.count, dtype=np.int64)
+        indices = np.minimum(steps[None], lengths[:, None] - 1).astype(np.int32)
+        is_long = lengths >= self.count
+        indices[is_long] = self._of_long_clips(lengths[is_long], np.asarray(source_seconds)[is_long], steps)
+        return indices
+
+    def _of_long_clips(
+        self, lengths: npt.NDArray[np.int64], seconds: npt.NDArray[Any], steps: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int32]:
+        match self.policy:
+            case "linspace":
+                return linspace_table(lengths, self.count)
+            case "segment-center":
+                return ((2 * steps + 1) * lengths[:, None] // (2 * self.count)).astype(np.int32)
+            case "fps":
+                last = (lengths - 1)[:, None].astype(np.float64)
+                # a clip whose frames all have one time has gone past them at any later one
+                span = np.maximum(seconds.astype(np.float32).astype(np.float64), 1e-9)[:, None]
+                wanted = np.floor(steps * last / span / float(self.rate or 1.0) * _ROUNDING)
+                return np.minimum(wanted, last).astype(np.int32)
+            case _:
+                assert_never(self.policy)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dict for keys and messages."""
+        values: dict[str, Any] = {"policy": self.policy, "count": self.count}
+        return values if self.rate is None else {**values, "rate": self.rate}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> FrameAsk:
+        """Inverse of `to_json`."""
+        return cls(values["policy"], values["count"], values.get("rate"))
+
+
+GRID = FrameAsk("linspace", 32)
+"""The candidates of policies that draw frames: what is stored for them."""
 
 
 def linspace_indices(num_source_frames: int, num_frames: int) -> npt.NDArray[np.int32]:
     """Choose `num_frames` indices of a clip with `num_source_frames` presented frames.
 
-    Indices repeat when the clip has fewer frames than asked; callers that need distinct frames
-    reject such clips first.
+    Indices repeat when the clip has fewer frames than asked, spread over the clip as VideoWeave does;
+    `FrameAsk` repeats the last frame instead.
 
     Args:
         num_source_frames: n, at least 1.
@@ -61,3 +176,64 @@ def linspace_table(source_frames: npt.NDArray[np.integer], num_frames: int) -> n
     for row, length in enumerate(lengths):
         rows[row] = linspace_indices(int(length), num_frames)
     return rows[inverse]
+
+
+def random_sorted_table(
+    source_frames: npt.NDArray[np.integer],
+    count: int,
+    keys: pa.Array | pa.ChunkedArray,
+    *,
+    seed: int,
+    epoch: int,
+) -> npt.NDArray[np.int32]:
+    """Draw `count` distinct frames of each clip among its `GRID`, ascending, anew in every epoch.
+
+    A clip's draw depends on its key, the seed and the epoch only: neither order nor other clips matter.
+
+    Args:
+        source_frames: integer[m], the n of each clip, at least 1.
+        count: k, from 1 to `GRID.count`.
+        keys: string[m], what is drawn for (a clip's or sample's id).
+        seed: Of the recipe.
+        epoch: Its number.
+
+    Returns:
+        int32[m, count]; a clip with n < count gives 0..n-1 and then n-1.
+
+    Raises:
+        ValueError: count is above `GRID.count`, or count or an n is below 1.
+    """
+    from weave_data.keyed_hash import keyed_hashes  # decoder processes must not pay for pyarrow
+
+    if count > GRID.count:
+        raise ValueError(f"asked for {count} frames of a grid of {GRID.count}; ask for fewer")
+    indices = FrameAsk("linspace", count).table(source_frames, np.zeros(len(source_frames), np.float32))
+    states = keyed_hashes(keys, key=f"frames/{seed}/{epoch}")
+    for start in range(0, len(states), _CHUNK_ROWS):  # 32 ranks of 8 bytes a clip
+        rows = slice(start, start + _CHUNK_ROWS)
+        indices[rows] = _drawn(np.asarray(source_frames[rows]), indices[rows], states[rows])
+    return indices
+
+
+def _drawn(
+    lengths: npt.NDArray[np.integer], short: npt.NDArray[np.int32], states: npt.NDArray[np.uint64]
+) -> npt.NDArray[np.int32]:
+    """The draws of clips with n >= k; rows of `short` for the others."""
+    count = short.shape[1]
+    candidates = GRID.table(lengths, np.zeros(len(lengths), np.float32))
+    ranks = _splitmix(states[:, None] + np.arange(1, GRID.count + 1, dtype=np.uint64)[None] * _GOLDEN)
+    ranks[np.arange(GRID.count)[None] >= lengths[:, None]] = np.iinfo(np.uint64).max  # no such candidate
+    chosen = np.sort(np.argsort(ranks, axis=1, kind="stable")[:, :count], axis=1)
+    drawn = np.take_along_axis(candidates, chosen, axis=1)
+    return np.where((lengths >= count)[:, None], drawn, short)
+
+
+def _splitmix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Mix counters into independent uniform words.
+
+    Source:
+        The finaliser of SplitMix64 (Steele, Lea, Flood 2014).
+    """
+    values = (values ^ (values >> np.uint64(30))) * _MIX_1
+    values = (values ^ (values >> np.uint64(27))) * _MIX_2
+    return values ^ (values >> np.uint64(31))
