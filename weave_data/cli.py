@@ -8,16 +8,15 @@ resumes).
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from weave_data.errors import ConfigError, WeaveError
+from weave_data.commands import register_all
+from weave_data.commands.terminal import Debug, Json, OutputArgument, err, escape, one_line_errors, out
+from weave_data.errors import ConfigError
 
 __all__ = ["app", "main"]
 
@@ -28,38 +27,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_out = Console(soft_wrap=True, highlight=False)
-_err = Console(stderr=True, soft_wrap=True, highlight=False)
-
-INTERRUPTED = 130
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-OutputArgument = Annotated[str, typer.Argument(help="What a build wrote: a folder or s3://bucket/prefix.")]
 
 
 def main() -> None:
     """Entry point of the console script."""
     app()
-
-
-@contextmanager
-def _one_line_errors(*, debug: bool) -> Iterator[None]:
-    try:
-        yield
-    except WeaveError as error:
-        if debug:
-            raise
-        for line in str(error).splitlines():
-            _err.print(f"[bold red]error:[/] {_escape(line)}")
-        raise typer.Exit(error.exit_code) from error
-    except KeyboardInterrupt as error:
-        _err.print("interrupted: what is committed stays; the same command resumes")
-        raise typer.Exit(INTERRUPTED) from error
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 class _Bars:
@@ -72,12 +44,12 @@ class _Bars:
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}"),
             TimeElapsedColumn(),
-            console=_err,
+            console=err,
         )
         self._tasks: dict[str, object] = {}
 
     def __enter__(self) -> _Bars:
-        if _err.is_terminal:
+        if err.is_terminal:
             self._progress.start()
         return self
 
@@ -85,9 +57,9 @@ class _Bars:
         self._progress.stop()
 
     def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
-        if not _err.is_terminal:
+        if not err.is_terminal:
             if done == total:
-                _err.print(f"{stage}: {done} {unit}")
+                err.print(f"{stage}: {done} {unit}")
             return
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total, unit=unit)
@@ -111,7 +83,7 @@ def build(
     debug: Debug = False,
 ) -> None:
     """Build the woven data set a configuration describes, or what is missing of it."""
-    with _one_line_errors(debug=debug):
+    with one_line_errors(debug=debug):
         from weave_data.config import load_build_config
         from weave_data.pipeline import BuildOptions
         from weave_data.pipeline import build as run_build
@@ -123,7 +95,7 @@ def build(
         with _Bars() as bars:
             result = run_build(loaded, BuildOptions(replace=replace, dry_run=dry_run), on_progress=bars)
         for line in result.lines():
-            _out.print(_escape(line))
+            out.print(escape(line))
 
 
 @app.command()
@@ -136,7 +108,7 @@ def verify(
     debug: Debug = False,
 ) -> None:
     """Check every shard of every recipe against its manifest, byte by byte and row by row."""
-    with _one_line_errors(debug=debug):
+    with one_line_errors(debug=debug):
         from weave_data.shard import verify_output
         from weave_data.storage import open_store
 
@@ -144,7 +116,7 @@ def verify(
         store.check()
         report = verify_output(store, quick=quick)
         for line in report.lines():
-            _out.print(_escape(line))
+            out.print(escape(line))
 
 
 @app.command()
@@ -156,11 +128,11 @@ def inspect(
     image: Annotated[
         Path | None, typer.Option("--image", help="Write a contact sheet (PNG) of a few samples here.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Look at what was built: recipes and totals, one sample, or a picture of a few."""
-    with _one_line_errors(debug=debug):
+    with one_line_errors(debug=debug):
         from weave_data.report import inspect_output
         from weave_data.storage import open_store
 
@@ -182,10 +154,13 @@ def init(
     debug: Debug = False,
 ) -> None:
     """Write a commented configuration that builds as it is."""
-    with _one_line_errors(debug=debug):
+    with one_line_errors(debug=debug):
         from weave_data.starter import write_starter
 
         if to.exists():
             raise ConfigError(f"{to} exists already; choose another name with --to, or remove it")
         for line in write_starter(source, output=output, to=to):
-            _out.print(_escape(line))
+            out.print(escape(line))
+
+
+register_all(app)

@@ -3,4 +3,19 @@
 terminal   what they share: where to print, options, one-line errors
 """
 
-__all__: list[str] = []
+from __future__ import annotations
+
+from importlib import import_module
+
+import typer
+
+__all__ = ["register_all"]
+
+_COMMANDS = ("explain",)
+"""In the order in which `weave-data --help` lists them."""
+
+
+def register_all(app: typer.Typer) -> None:
+    """Add every command of this room."""
+    for name in _COMMANDS:
+        import_module(f"weave_data.commands.{name}").register(app)
