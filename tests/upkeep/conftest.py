@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline.small_builds import NUM_CLIPS, settings
+from pipeline.small_builds import NUM_CLIPS
+from upkeep_builds import configuration
 from world import render_world
 
-from weave_data.config import BuildConfig, load_config, parse_overrides
 from weave_data.pipeline import BuildOptions, build
 
 MakeBuild = Callable[..., Path]
@@ -23,13 +23,6 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("rendered")
     render_world(folder, num_clips=NUM_CLIPS, seed=5, size_px=(64, 80), seconds=1.5)
     return folder
-
-
-def configuration(source: Path | str, output: Path | str, *overrides: str, **extra: Any) -> BuildConfig:
-    """The small configuration with overrides; `recipes=[...]` adds recipes."""
-    values = settings(str(source), str(output))
-    values["recipes"] += extra.get("recipes", [])
-    return load_config(BuildConfig, values, overrides=parse_overrides(overrides), origin="test")
 
 
 @pytest.fixture(scope="session")
