@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from k_means_constrained import KMeansConstrained
 
-from weave_data.cluster import make_groups, mean_pair_cosine, random_pair_cosine
+from weave_data.cluster import group_splits, mean_pair_cosine, random_pair_cosine
 from weave_data.records import GROUP_SCHEMA
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,14 +53,14 @@ def names(num_clips: int) -> pa.Array:
 
 
 def ours(vectors: Vectors, clips_per_group: int) -> pa.Table:
-    return make_groups(
+    return group_splits(
         names(len(vectors)),
         vectors,
+        splits=pa.repeat("train", len(vectors)),
         strategy="clustered",
         clips_per_group=clips_per_group,
         seed=7,
         remainder="drop",
-        split="train",
     ).table
 
 

@@ -16,22 +16,22 @@ from clouds import cloud, names
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weave_data.cluster import Grouping, group_splits, make_groups, split_of
+from weave_data.cluster import Grouping, group_splits, split_of
 from weave_data.errors import AccountingError, VerificationError
 from weave_data.records import GROUP_SCHEMA
 
 STRATEGIES = ("random", "clustered")
 
 
-def group(clip_ids, vectors, *, strategy="clustered", clips=4, seed=7, remainder="drop") -> Grouping:
-    return make_groups(
+def group(clip_ids, vectors, *, strategy="clustered", clips=4, remainder="drop", **others) -> Grouping:
+    return group_splits(
         clip_ids,
         vectors,
+        splits=pa.repeat("train", len(clip_ids)),
         strategy=strategy,
         clips_per_group=clips,
-        seed=seed,
         remainder=remainder,
-        split="train",
+        **{"seed": 7, **others},
     )
 
 
@@ -85,6 +85,54 @@ def test_the_seed_decides_the_groups(strategy) -> None:
     assert {frozenset(ids) for ids in members(first.table)} != {
         frozenset(ids) for ids in members(other.table)
     }
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_epoch_has_groups_of_its_own(strategy) -> None:
+    clip_ids, vectors = names(300), cloud(300)
+    epochs = [group(clip_ids, vectors, strategy=strategy, epoch=epoch).table for epoch in (0, 1, 2, 1)]
+    assert epochs[1].equals(epochs[3])
+    assert group(clip_ids, vectors, strategy=strategy).table.equals(epochs[0])
+    different = {frozenset(frozenset(ids) for ids in members(table)) for table in epochs}
+    assert len(different) == 3
+
+
+@pytest.mark.parametrize("splits", [["train", "test"], ["train"]])
+def test_a_clip_of_no_split_is_refused(splits) -> None:
+    with pytest.raises(AccountingError, match="every clip is of split train or val, got"):
+        group_splits(
+            names(2),
+            None,
+            splits=pa.array(splits),
+            strategy="random",
+            clips_per_group=2,
+            seed=0,
+            remainder="drop",
+        )
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_epoch_has_groups_of_its_own(strategy) -> None:
+    clip_ids, vectors = names(300), cloud(300)
+    epochs = [group(clip_ids, vectors, strategy=strategy, epoch=epoch).table for epoch in (0, 1, 2, 1)]
+    assert epochs[1].equals(epochs[3])
+    assert group(clip_ids, vectors, strategy=strategy).table.equals(epochs[0])
+    different = {frozenset(frozenset(ids) for ids in members(table)) for table in epochs}
+    assert len(different) == 3
+
+
+@pytest.mark.parametrize("splits", [["train", "test"], ["train"]])
+def test_a_clip_of_no_split_is_refused(splits) -> None:
+    with pytest.raises(AccountingError, match="every clip is of split train or val, got"):
+        group_splits(
+            names(2),
+            None,
+            splits=pa.array(splits),
+            strategy="random",
+            clips_per_group=2,
+            seed=0,
+            remainder="drop",
+        )
 
 
 def test_float16_vectors_are_grouped_like_the_float32_they_came_from() -> None:
@@ -161,11 +209,11 @@ def test_no_group_and_no_recipe_mixes_train_and_val() -> None:
         table, dropped = group_splits(
             clip_ids,
             vectors,
+            splits=split_of(clip_ids, 0.2),
             strategy=strategy,
             clips_per_group=clips,
             seed=clips,
             remainder="drop",
-            val_fraction=0.2,
         )
         val = set(table.filter(pc.equal(table["split"], "val"))["clip_id"].to_pylist())
         train = set(table.filter(pc.equal(table["split"], "train"))["clip_id"].to_pylist())

@@ -6,13 +6,14 @@ import itertools
 
 import networkx as nx
 import numpy as np
+import pyarrow as pa
 import pytest
 from clouds import cloud, names
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from k_means_constrained import KMeansConstrained
 
-from weave_data.cluster import group_bucket, make_groups, mean_pair_cosine, random_pair_cosine
+from weave_data.cluster import group_bucket, group_splits, mean_pair_cosine, random_pair_cosine
 from weave_data.cluster.bisection import bisect_into_groups
 from weave_data.cluster.cosines import SCALE, quantize
 from weave_data.cluster.partition import bucket_rows
@@ -20,17 +21,19 @@ from weave_data.cluster.swaps import improve_by_swaps, within_group_sum
 from weave_data.errors import AccountingError
 
 
+def grouped(clip_ids, vectors, *, split: str = "train", remainder: str = "drop", **settings):
+    splits = pa.repeat(split, len(clip_ids))
+    return group_splits(clip_ids, vectors, splits=splits, remainder=remainder, **settings)
+
+
+def grouped(clip_ids, vectors, *, split: str = "train", remainder: str = "drop", **settings):
+    splits = pa.repeat(split, len(clip_ids))
+    return group_splits(clip_ids, vectors, splits=splits, remainder=remainder, **settings)
+
+
 def ours(vectors: np.ndarray, *, clips: int, strategy: str = "clustered", seed: int = 7) -> float:
     clip_ids = names(len(vectors))
-    found = make_groups(
-        clip_ids,
-        vectors,
-        strategy=strategy,
-        clips_per_group=clips,
-        seed=seed,
-        remainder="drop",
-        split="train",
-    )
+    found = grouped(clip_ids, vectors, strategy=strategy, clips_per_group=clips, seed=seed)
     return mean_pair_cosine(found.table, clip_ids, vectors)
 
 
@@ -98,9 +101,7 @@ def test_chance_is_the_mean_over_all_pairs() -> None:
 
 def test_mean_pair_cosine_counts_every_pair_of_every_group_once() -> None:
     clip_ids, vectors = names(11), cloud(11, dim=8)
-    found = make_groups(
-        clip_ids, None, strategy="random", clips_per_group=4, seed=0, remainder="keep", split="val"
-    )
+    found = grouped(clip_ids, None, strategy="random", clips_per_group=4, seed=0, remainder="keep")
     place = {clip: row for row, clip in enumerate(clip_ids.to_pylist())}
     groups: dict[int, list[int]] = {}
     for row in found.table.to_pylist():
@@ -110,18 +111,14 @@ def test_mean_pair_cosine_counts_every_pair_of_every_group_once() -> None:
 
 
 def test_similarity_of_groups_without_pairs_is_not_a_number() -> None:
-    alone = make_groups(
-        names(3), None, strategy="single", clips_per_group=1, seed=0, remainder="drop", split="train"
-    )
+    alone = grouped(names(3), None, strategy="single", clips_per_group=1, seed=0)
     assert np.isnan(mean_pair_cosine(alone.table, names(3), cloud(3)))
     assert np.isnan(mean_pair_cosine(alone.table.slice(0, 0), names(3), cloud(3)))
     assert np.isnan(random_pair_cosine(cloud(1)))
 
 
 def test_a_grouped_clip_without_a_vector_is_an_error() -> None:
-    found = make_groups(
-        names(4), None, strategy="random", clips_per_group=2, seed=0, remainder="drop", split="train"
-    )
+    found = grouped(names(4), None, strategy="random", clips_per_group=2, seed=0)
     with pytest.raises(AccountingError, match="1 grouped clips have no vector"):
         mean_pair_cosine(found.table, names(4)[:3], cloud(3))
 

@@ -16,7 +16,7 @@ group. (VideoWeave kept file order; a catalog's order is not content here.)
 """
 
 from weave_data.cluster.buckets import group_bucket
-from weave_data.cluster.groups import Grouping, group_splits, make_groups
+from weave_data.cluster.groups import Grouping, group_splits
 from weave_data.cluster.quality import mean_pair_cosine, random_pair_cosine
 from weave_data.cluster.splits import split_of
 
@@ -24,7 +24,6 @@ __all__ = [
     "Grouping",
     "group_bucket",
     "group_splits",
-    "make_groups",
     "mean_pair_cosine",
     "random_pair_cosine",
     "split_of",

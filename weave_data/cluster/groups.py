@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hashlib
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -10,18 +12,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weave_data.cluster.cosines import quantize
-from weave_data.cluster.splits import split_of
 from weave_data.errors import AccountingError, VerificationError
 from weave_data.keyed_hash import keyed_ranks
 from weave_data.records import GROUP_SCHEMA
 
-__all__ = ["Grouping", "Remainder", "Strategy", "group_splits", "make_groups"]
+__all__ = ["Grouping", "Remainder", "Strategy", "epoch_seed", "group_splits"]
 
 Strategy = Literal["single", "random", "clustered"]
 Remainder = Literal["drop", "keep"]
 Rows = npt.NDArray[np.int64]
 
 _KEY = "group"
+SPLITS = ("train", "val")
+SPLITS = ("train", "val")
 
 
 class Grouping(NamedTuple):
@@ -42,101 +45,91 @@ class _Layout(NamedTuple):
     clusters: npt.NDArray[np.int32]
 
 
-def group_splits(
+def group_splits(  # noqa: PLR0913 - one call of the pipeline, all by name
     clip_ids: pa.Array | pa.ChunkedArray,
     vectors: npt.NDArray[np.floating] | None,
     *,
+    splits: pa.Array | pa.ChunkedArray,
     strategy: Strategy,
     clips_per_group: int,
     seed: int,
+    epoch: int = 0,
     remainder: Remainder,
-    val_fraction: float,
 ) -> Grouping:
-    """`make_groups` of train and of val: no group mixes the splits.
-
-    Args:
-        clip_ids: string[n], distinct, any order.
-        vectors: As for `make_groups`.
-        strategy: As for `make_groups`.
-        clips_per_group: As for `make_groups`.
-        seed: As for `make_groups`.
-        remainder: As for `make_groups`.
-        val_fraction: Share of clips held out, by hash of the clip id.
-
-    Returns:
-        Train groups, then val groups; `group_index` counts through both.
-    """
-    clip_ids = _flat(clip_ids)
-    splits = split_of(clip_ids, val_fraction)
-    tables, dropped, num_groups = [], [], 0
-    for split in ("train", "val"):
-        mask = pc.equal(splits, split)
-        table, rest = make_groups(
-            clip_ids.filter(mask),
-            None if vectors is None else vectors[mask.to_numpy(zero_copy_only=False)],
-            strategy=strategy,
-            clips_per_group=clips_per_group,
-            seed=seed,
-            remainder=remainder,
-            split=split,
-        )
-        index = pc.add(table["group_index"], num_groups)
-        tables.append(table.set_column(0, GROUP_SCHEMA.field("group_index"), index))
-        num_groups += pc.count_distinct(table["group_index"]).as_py()
-        dropped.append(rest)
-    rest = pa.concat_arrays(dropped)
-    return Grouping(pa.concat_tables(tables).combine_chunks(), rest.take(pc.sort_indices(rest)))
-
-
-def make_groups(
-    clip_ids: pa.Array | pa.ChunkedArray,
-    vectors: npt.NDArray[np.floating] | None,
-    *,
-    strategy: Strategy,
-    clips_per_group: int,
-    seed: int,
-    remainder: Remainder,
-    split: str,
-) -> Grouping:
-    """Put clips into groups of exactly L, each clip in one group at most.
+    """Put clips into groups of exactly L, each clip in one group at most, no group across splits.
 
     Args:
         clip_ids: string[n], distinct, any order: the result does not depend on it.
         vectors: float16 or float32[n, dim] of unit length in the order of `clip_ids`; needed by
             `clustered` only.
+        splits: string[n], `train` or `val`, in the order of `clip_ids`.
         strategy: `single` (L = 1), `random` (a keyed permutation cut into runs of L) or `clustered`
             (similar clips together).
         clips_per_group: L.
         seed: Another seed gives other groups; the same seed the same groups on any machine.
-        remainder: What becomes of the last n mod L clips: `drop` lists them, `keep` makes a short
-            group of them, the last one.
-        split: Label of all these clips.
+        epoch: Another epoch gives other groups of the same seed.
+        remainder: What becomes of the last n mod L clips of a split: `drop` lists them, `keep` makes a
+            short group of them, the last one.
 
     Returns:
-        The groups and the clips left out.
+        Train groups, then val groups; `group_index` counts through both. And the clips left out.
 
     Raises:
-        AccountingError: A clip id appears twice.
+        AccountingError: A clip id appears twice, or a split is neither `train` nor `val`.
         VerificationError: `clustered` without one unit vector per clip.
     """
-    clip_ids = _flat(clip_ids)
-    order = pc.sort_indices(clip_ids)
-    clip_ids = clip_ids.take(order)
-    _refuse_repeats(clip_ids)
-    ranks = keyed_ranks(clip_ids, key=f"{_KEY}:{seed}")
+    clip_ids, splits = _flat(clip_ids), _flat(splits)
+    _check_splits(splits, len(clip_ids))
     if strategy == "clustered":
         _check_vectors(vectors, len(clip_ids))
-        assert vectors is not None
-        layout, rest = _cluster(vectors[order.to_numpy()], ranks, clips_per_group, seed)
-    else:
+    tables, dropped, num_groups = [], [], 0
+    for split in SPLITS:
+        mask = pc.equal(splits, split)
+        names = clip_ids.filter(mask)
+        order = pc.sort_indices(names)
+        names = names.take(order)
+        _refuse_repeats(names)
+        rows = np.flatnonzero(mask.to_numpy(zero_copy_only=False))[order.to_numpy()]
+        chosen = None if vectors is None or strategy != "clustered" else vectors[rows]
+        layout, rest = _group(names, chosen, clips_per_group, seed, epoch, remainder)
+        table = _table(names, layout, split)
+        index = pc.add(table["group_index"], num_groups)
+        tables.append(table.set_column(0, GROUP_SCHEMA.field("group_index"), index))
+        num_groups += len(layout.sizes)
+        dropped.append(names.take(pa.array(rest)))
+    rest = pa.concat_arrays(dropped)
+    return Grouping(pa.concat_tables(tables).combine_chunks(), rest.take(pc.sort_indices(rest)))
+
+
+def _group(
+    clip_ids: pa.Array,
+    vectors: npt.NDArray[np.floating] | None,
+    clips_per_group: int,
+    seed: int,
+    epoch: int,
+    remainder: Remainder,
+) -> tuple[_Layout, Rows]:
+    """Groups of one split's clips, ascending ids, and ascending rows left out."""
+    ranks = keyed_ranks(clip_ids, key=f"{_KEY}:{seed}:{epoch}" if epoch else f"{_KEY}:{seed}")
+    if vectors is None:
         layout, rest = _chunk(ranks, clips_per_group)
+    else:
+        layout, rest = _cluster(vectors, ranks, clips_per_group, epoch_seed(seed, epoch))
     if remainder == "keep" and len(rest):
         layout = layout._replace(
             rows=np.concatenate([layout.rows, rest[np.argsort(ranks[rest])]]),
             sizes=np.append(layout.sizes, len(rest)),
         )
         rest = rest[:0]
-    return Grouping(_table(clip_ids, layout, split), clip_ids.take(pa.array(np.sort(rest))))
+    return layout, np.sort(rest)
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Seed of one epoch's float stages: the seed itself in epoch 0, unrelated numbers after it."""
+    if epoch == 0:
+        return seed
+    digest = hashlib.blake2b(f"{_KEY}:{seed}:{epoch}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little")
 
 
 def _chunk(ranks: Rows, clips_per_group: int) -> tuple[_Layout, Rows]:
@@ -185,6 +178,20 @@ def _refuse_repeats(ascending: pa.Array) -> None:
         raise AccountingError(
             f"clip {clip_id} appears twice; a clip is in one group at most, drop duplicates in the catalog"
         )
+
+
+def _check_splits(splits: pa.Array, num_clips: int) -> None:
+    strange = splits.filter(pc.invert(pc.is_in(splits, value_set=pa.array(SPLITS))))
+    if len(strange) or len(splits) != num_clips:
+        found = f"{strange[0].as_py()!r}" if len(strange) else f"{len(splits)} splits of {num_clips} clips"
+        raise AccountingError(f"every clip is of split train or val, got {found}; use `split_of`")
+
+
+def _check_splits(splits: pa.Array, num_clips: int) -> None:
+    strange = splits.filter(pc.invert(pc.is_in(splits, value_set=pa.array(SPLITS))))
+    if len(strange) or len(splits) != num_clips:
+        found = f"{strange[0].as_py()!r}" if len(strange) else f"{len(splits)} splits of {num_clips} clips"
+        raise AccountingError(f"every clip is of split train or val, got {found}; use `split_of`")
 
 
 def _check_vectors(vectors: npt.NDArray[np.floating] | None, num_clips: int) -> None:
