@@ -71,7 +71,7 @@ def test_rows_become_clips_in_csv_order_with_listed_sizes(tmp_path, store):
     clips = clips_of(catalog, store)
     assert [clip["clip_id"] for clip in clips] == [f"{index:04d}" for index in range(20)]
     found = {"clip_id": "0003", "key": "0003.mp4", "caption": "clip number 3", "size_bytes": 4}
-    assert clips[3] == found | CLIP_DEFAULTS
+    assert clips[3] == found | CLIP_DEFAULTS | {"page": "page0"}
     assert catalog.read_part(store, catalog.parts[0]).schema == CLIP_SCHEMA
     assert catalog.count.to_json() == {
         "stage": "catalog", "in": 20, "out": 20, "filtered": {}, "rejected": {}, "duplicates": 0
@@ -144,7 +144,7 @@ def test_quoted_newlines_commas_quotes_and_other_alphabets_survive(tmp_path, sto
     [
         pytest.param({"columns": tuple(reversed(COLUMNS))}, id="other column order"),
         pytest.param({"columns": (*COLUMNS, "extra")}, id="more columns"),
-        pytest.param({"columns": ("name", "videoid", "contentUrl")}, id="fewer columns"),
+        pytest.param({"columns": ("name", "videoid", "contentUrl", "page_dir")}, id="fewer columns"),
         pytest.param({"quoting": csv.QUOTE_ALL}, id="all quoted"),
         pytest.param({"lineterminator": "\n"}, id="unix lines"),
         pytest.param({"bom": b"\xef\xbb\xbf"}, id="byte-order mark"),

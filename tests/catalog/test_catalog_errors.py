@@ -35,7 +35,7 @@ def attempt(tmp_path, data=GOOD, *, files=("1.mp4",), **settings):
         (None, {}, r"clips\.csv: no such file; correct the address|holds no file"),
         (GOOD, {"catalog": "TMP/csv/other.csv"}, r"other\.csv: no such file"),
         (GOOD, {"catalog": "TMP/none"}, r"none: no such directory"),
-        (GOOD, {"catalog": "TMP/videos"}, r"holds no \.csv file"),
+        (GOOD, {"catalog": "TMP/videos"}, r"holds no \.csv or \.parquet file"),
         (GOOD, {"catalog": "TMP/nowhere/c.csv"}, r"nowhere: no such directory"),
         (GOOD, {"videos": "TMP/none"}, r"none: no such directory"),
         (GOOD, {"videos": "TMP/videos", "make": ()}, r"videos: holds no file"),

@@ -83,3 +83,18 @@ def test_other_protocols_of_fsspec_are_read(tmp_path):
     memory.pipe_file("/bucket/x/a/1.mp4", b"one")
     source = open_source("memory://bucket/x")
     assert source.read("a/1.mp4") == b"one"
+
+
+def test_a_source_reads_ranges_and_says_when_a_file_is_shorter(root_uri):
+    source = open_source(root_uri)
+    data = FILES["b-c/3.mp4"]
+    for start, stop in ((0, len(data)), (1, 4), (5, 6), (3, 3)):
+        assert source.read_range("b-c/3.mp4", start, stop) == data[start:stop]
+    with pytest.raises(StoreError, match=r"3\.mp4: .*shorter"):
+        source.read_range("b-c/3.mp4", 2, len(data) + 1)
+    with pytest.raises(StoreError, match="shorter"):
+        source.read_range("b-c/3.mp4", len(data) + 5, len(data) + 6)
+    with pytest.raises(StoreError, match=r"none\.mp4: no such file"):
+        source.read_range("none.mp4", 0, 1)
+    with pytest.raises(StoreError, match="not a byte range"):
+        source.read_range("b-c/3.mp4", 4, 2)

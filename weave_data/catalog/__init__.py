@@ -1,10 +1,14 @@
 """Catalog: which clips there are, cut once into frozen parts.
 
-    webvid        CSV partitions ("units") -> clip_id, key, caption columns
+    protocol      what a kind of source offers: settings, identities, units of rows, cutting
+    kinds         `source.kind` -> the class that reads it
+    webvid        CSV or Parquet partitions with WebVid's columns
+    row_files     CSV, Parquet and JSON lines as columns of text
     key_template  `{page_dir}/{videoid}.mp4` over those columns -> keys below `source.videos`
     listing       LIST pages -> one table of keys and sizes
     parts         rows -> clips in parts, rejects, a count that balances
-    build         commits it all under a key of the CSVs' bytes and the settings
+    committed     the catalog as files of the output, written and read
+    build         all of it, under a key of the units and the settings
 
 A catalog that is committed is used as it is: its videos are not listed again. Everything works on
 columns; no Python runs per row.

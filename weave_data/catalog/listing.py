@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import pyarrow as pa
 
 from weave_data.errors import SourceError
 from weave_data.storage import SourceRoot
 
-__all__ = ["LISTING_SCHEMA", "check_videos", "list_videos"]
+__all__ = ["LISTING_SCHEMA", "check_videos", "list_videos", "nothing_found"]
 
 LISTING_SCHEMA = pa.schema(
     [pa.field("key", pa.string(), nullable=False), pa.field("size_bytes", pa.int64(), nullable=False)]
@@ -50,3 +51,14 @@ def list_videos(source: SourceRoot) -> pa.Table:
     if not batches:
         raise SourceError(f"source.videos: {source.uri} holds no file; correct the address")
     return pa.Table.from_batches(batches, schema=LISTING_SCHEMA)
+
+
+def nothing_found(
+    units: Sequence[tuple[str, pa.Table]], listing: pa.Table, source: SourceRoot
+) -> SourceError:
+    """The error when rows name videos and none of them is there."""
+    wanted = next(rows["key"][0].as_py() for _, rows in units if len(rows))
+    return SourceError(
+        f"source.videos: none of the catalog's videos is below {source.uri}: looked for {wanted!r}, it holds "
+        f"{listing['key'][0].as_py()!r} and {len(listing) - 1} more; correct source.videos or source.path"
+    )

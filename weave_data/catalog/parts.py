@@ -1,8 +1,8 @@
-"""Rows of CSVs and a listing -> parts of clips, rejects and a count. Pure, columnar.
+"""Rows of a source's units, and a listing -> parts of clips, rejects and a count. Pure, columnar.
 
 A part is a range of rows of one unit, so its borders depend on that unit alone: neither on which
 videos are missing nor on other units. A row is, in this order: a duplicate (its id came before), or
-rejected as `empty_caption`, `missing` or `empty_file`, or a clip.
+rejected for what its unit says of it, as `empty_caption`, `missing` or `empty_file`, or a clip.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -22,24 +23,28 @@ from weave_data.errors import AccountingError
 from weave_data.records import REJECT_SCHEMA, RejectReason, StageCount, clips_table
 from weave_data.tables import sha256_hex
 
-__all__ = ["CutCatalog", "cut_catalog", "part_rows", "unit_stems"]
+__all__ = ["LEADS_OUT", "STAGE", "CutCatalog", "cut_catalog", "is_first", "part_rows", "unit_stems"]
 
 STAGE = "catalog"
 
+LEADS_OUT = r"^/|(^|/)\.\.(/|$)|\\"
+"""Keys that would leave the root they are relative to."""
+
 _DUPLICATE = "duplicate"
+_GIVEN = "given"
 _OUTCOMES = (
     # outcome, reason, detail; a detail says nothing about where the source lies
     ("clip", None, ""),
     (_DUPLICATE, None, ""),
-    ("no_id", RejectReason.MISSING, "videoid is empty"),
-    ("no_caption", RejectReason.EMPTY_CAPTION, "name is empty or blank"),
+    (_GIVEN, None, ""),  # reason and detail are the row's own
+    ("no_id", RejectReason.MISSING, "{id_column} is empty"),
+    ("no_caption", RejectReason.EMPTY_CAPTION, "{caption_column} is empty or blank"),
     ("outside", RejectReason.MISSING, "the key leads out of source.videos"),
-    ("missing", RejectReason.MISSING, "not in the listing of source.videos"),
+    ("unlisted", RejectReason.MISSING, "not in the listing of source.videos"),
     ("empty", RejectReason.EMPTY_FILE, "0 bytes"),
 )
 _CODES = {outcome: code for code, (outcome, _, _) in enumerate(_OUTCOMES)}
 _NOT_FOUND = -1
-_LEADS_OUT = r"^/|(^|/)\.\.(/|$)|\\"
 
 
 @dataclass(frozen=True)
@@ -51,12 +56,14 @@ class CutCatalog:
         rejects: `REJECT_SCHEMA`, by part and clip id.
         listed: key, size_bytes of the catalog's videos that are there, in catalog order.
         count: Balanced.
+        samples: `SAMPLE_SCHEMA`, when the source gives samples ready made.
     """
 
     parts: tuple[tuple[str, pa.Table], ...]
     rejects: pa.Table
     listed: pa.Table
     count: StageCount
+    samples: pa.Table | None = None
 
 
 def part_rows(num_rows: int, part_clips: int | Literal["auto"]) -> int:
@@ -76,22 +83,32 @@ def unit_stems(names: Sequence[str]) -> list[str]:
 
 
 def cut_catalog(
-    units: Sequence[tuple[str, pa.Table]], listing: pa.Table, *, part_clips: int | Literal["auto"]
+    units: Sequence[tuple[str, pa.Table]],
+    listing: pa.Table | None,
+    *,
+    part_clips: int | Literal["auto"],
+    id_column: str = "id",
+    caption_column: str = "caption",
 ) -> CutCatalog:
     """Decide what every row is and cut the clips into parts.
 
     Args:
-        units: (name, clip_id / key / caption rows) in catalog order.
-        listing: `LISTING_SCHEMA`.
+        units: (name, rows) in catalog order, all with the same columns: clip_id, key, caption, any
+            others of `CLIP_SCHEMA`, and reason, detail (null: nothing is wrong) where the unit already
+            says what is to be refused.
+        listing: `LISTING_SCHEMA`; None when the rows hold size_bytes themselves, -1 for no such file.
         part_clips: Rows per part, or `auto`.
+        id_column: What the source calls the id, for details.
+        caption_column: What it calls the caption.
 
     Raises:
         AccountingError: A row was lost or invented.
     """
     rows = pa.concat_tables([table for _, table in units])
-    size_bytes = _sizes(rows["key"], listing)
+    if listing is not None:
+        rows = rows.append_column("size_bytes", pa.array(_sizes(rows["key"], listing)))
+    size_bytes = rows["size_bytes"].to_numpy()
     outcome = _outcomes(rows, size_bytes)
-    rows = rows.append_column("size_bytes", pa.array(size_bytes))
     ranges = _part_ranges([(name, len(table)) for name, table in units], part_clips)
     parts = []
     for name, start, stop in ranges:
@@ -99,43 +116,51 @@ def cut_catalog(
         if len(kept):
             parts.append((name, clips_table(kept)))
     present = rows.filter(pa.array((outcome != _CODES[_DUPLICATE]) & (size_bytes != _NOT_FOUND)))
+    rejects = _rejects(rows, outcome, ranges, {"id_column": id_column, "caption_column": caption_column})
     return CutCatalog(
         parts=tuple(parts),
-        rejects=_rejects(rows, outcome, ranges),
+        rejects=rejects,
         listed=present.select(["key", "size_bytes"]),
-        count=_count(outcome, sum(len(table) for _, table in parts)),
+        count=_count(outcome, rejects, sum(len(table) for _, table in parts)),
     )
 
 
-def _sizes(keys: pa.ChunkedArray, listing: pa.Table) -> np.ndarray:
+def _sizes(keys: pa.ChunkedArray, listing: pa.Table) -> npt.NDArray[np.int64]:
     """int64[rows]: listed size of each key, -1 where it is not listed."""
     index = pc.index_in(keys, value_set=listing["key"])
-    return pc.fill_null(listing["size_bytes"].take(index), _NOT_FOUND).to_numpy()
+    return np.asarray(pc.fill_null(listing["size_bytes"].take(index), _NOT_FOUND).to_numpy())
 
 
-def _outcomes(rows: pa.Table, size_bytes: np.ndarray) -> np.ndarray:
+def _outcomes(rows: pa.Table, size_bytes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """int64[rows]: index into `_OUTCOMES`."""
+    is_given = np.zeros(len(rows), dtype=bool)
+    if "reason" in rows.column_names:
+        is_given = pc.is_valid(rows["reason"]).to_numpy()
     return np.select(
         [
-            ~_is_first(rows["clip_id"]),
+            ~is_first(rows["clip_id"]),
+            is_given,
             pc.equal(rows["clip_id"], "").to_numpy(),
             pc.equal(pc.utf8_trim_whitespace(rows["caption"]), "").to_numpy(),
-            pc.match_substring_regex(rows["key"], _LEADS_OUT).to_numpy(),
+            pc.match_substring_regex(rows["key"], LEADS_OUT).to_numpy(),
             size_bytes == _NOT_FOUND,
             size_bytes == 0,
         ],
-        [_CODES[name] for name in (_DUPLICATE, "no_id", "no_caption", "outside", "missing", "empty")],
+        [
+            _CODES[name]
+            for name in (_DUPLICATE, _GIVEN, "no_id", "no_caption", "outside", "unlisted", "empty")
+        ],
         default=_CODES["clip"],
     )
 
 
-def _is_first(clip_ids: pa.ChunkedArray) -> np.ndarray:
+def is_first(clip_ids: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
     """bool[rows]: no earlier row has this id."""
     numbered = pa.table({"clip_id": clip_ids, "row": np.arange(len(clip_ids))})
     first = numbered.group_by("clip_id").aggregate([("row", "min")])["row_min"].to_numpy()
-    is_first = np.zeros(len(clip_ids), dtype=bool)
-    is_first[first] = True
-    return is_first
+    found = np.zeros(len(clip_ids), dtype=bool)
+    found[first] = True
+    return found
 
 
 def _part_ranges(
@@ -152,20 +177,31 @@ def _part_ranges(
     return ranges
 
 
-def _rejects(rows: pa.Table, outcome: np.ndarray, ranges: list[tuple[str, int, int]]) -> pa.Table:
+def _rejects(
+    rows: pa.Table,
+    outcome: npt.NDArray[np.int64],
+    ranges: list[tuple[str, int, int]],
+    names: dict[str, str],
+) -> pa.Table:
     rejected = np.flatnonzero(outcome > _CODES[_DUPLICATE])
     part_index = np.searchsorted([stop for _, _, stop in ranges], rejected, side="right")
     codes = pa.array(outcome[rejected])
     table = rows.take(pa.array(rejected))
     reasons = pa.array([reason.value if reason else None for _, reason, _ in _OUTCOMES], pa.string())
+    details = pa.array([detail.format(**names) for _, _, detail in _OUTCOMES])
+    reason, detail = reasons.take(codes), details.take(codes)
+    if "reason" in rows.column_names:
+        is_given = pc.equal(codes, _CODES[_GIVEN])
+        reason = pc.if_else(is_given, table["reason"], reason)
+        detail = pc.if_else(is_given, table["detail"], detail)
     columns = {
         "stage": pa.repeat(STAGE, len(table)),
         "part": pa.array([name for name, _, _ in ranges], pa.string()).take(pa.array(part_index)),
         "recipe": pa.nulls(len(table), pa.string()),
         "clip_id": table["clip_id"],
         "key": table["key"],
-        "reason": reasons.take(codes),
-        "detail": pa.array([detail for _, _, detail in _OUTCOMES]).take(codes),
+        "reason": reason,
+        "detail": detail,
     }
     ordered = pa.table(columns).sort_by(
         [("part", "ascending"), ("clip_id", "ascending"), ("key", "ascending")]
@@ -173,13 +209,9 @@ def _rejects(rows: pa.Table, outcome: np.ndarray, ranges: list[tuple[str, int, i
     return ordered.cast(REJECT_SCHEMA)
 
 
-def _count(outcome: np.ndarray, num_out: int) -> StageCount:
+def _count(outcome: npt.NDArray[np.int64], rejects: pa.Table, num_out: int) -> StageCount:
     """Account for every row; `num_out` is counted in the parts themselves."""
-    rejected: Counter[str] = Counter()
-    for code, times in zip(*np.unique(outcome, return_counts=True), strict=True):
-        reason = _OUTCOMES[code][1]
-        if reason is not None:
-            rejected[reason.value] += int(times)
+    rejected = Counter(rejects["reason"].to_pylist())
     count = StageCount(
         stage=STAGE,
         num_in=len(outcome),

@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from weave_data.config.loading import StrictModel
 
 __all__ = ["SourceConfig"]
 
+_OF_EVERY_KIND = frozenset({"kind", "videos", "part_clips", "limit"})
+_OF_KIND: Mapping[str, frozenset[str]] = {
+    "webvid": frozenset({"catalog", "path"}),
+}
+_NEEDS_CATALOG = frozenset({"webvid"})
+
 
 class SourceConfig(StrictModel):
-    """WebVid-style clips: a CSV catalog and the videos it names.
+    """Clips and their captions; `kind` says how they lie.
 
-    `catalog` is one CSV file or a prefix of CSV partitions. `path` is a template over the CSV's
-    columns giving a video's place below `videos`; by default `contentUrl` when that is relative.
+    `webvid`: `catalog` is one CSV or Parquet file or a prefix of such partitions with the columns
+    videoid and name; `path` is a template over their columns giving a video's place below `videos`; by
+    default `contentUrl` when that is relative.
+
     `part_clips: auto` is 1024, or a sixteenth of a unit smaller than 16384.
     `limit` keeps the first clips of the catalog only (`--limit N`): a preview.
     """
 
     kind: Literal["webvid"] = "webvid"
-    catalog: str
+    catalog: str | None = None
     videos: str
     path: str | None = None
     part_clips: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     limit: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> SourceConfig:
+        known = _OF_EVERY_KIND | _OF_KIND[self.kind]
+        for name in sorted(self.model_fields_set - known):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is no setting of kind {self.kind} ({', '.join(sorted(known))})")
+        if self.kind in _NEEDS_CATALOG and not self.catalog:
+            raise ValueError(f"kind {self.kind} needs catalog: the file or folder that names the clips")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _only_of_this_kind(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # a setting that another kind gains leaves the settings recorded for this one as they are
+        known = _OF_EVERY_KIND | _OF_KIND[self.kind]
+        return {name: value for name, value in write(self).items() if name in known}

@@ -1,7 +1,7 @@
 """Storage: five verbs and one compare-and-swap on local disk and S3.
 
     open_store(uri) -> Store      list, head, get, get_range, put_new, delete, replace   (an output)
-    open_source(uri) -> SourceRoot   list, size, read                                    (never written)
+    open_source(uri) -> SourceRoot   list, size, read, read_range                        (never written)
 
 A file is committed once, the first writer wins: `commit_exact` for stages that must give the same
 bytes, `commit_first` for stages whose first result becomes the data. Both kinds of store pass one

@@ -17,7 +17,7 @@ import fsspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from weave_data.errors import SourceError, StoreError
-from weave_data.storage.base import ObjectInfo
+from weave_data.storage.base import ObjectInfo, check_range
 from weave_data.storage.local import LocalStore
 from weave_data.storage.opening import split_uri
 from weave_data.storage.s3 import S3Store
@@ -109,6 +109,26 @@ class SourceRoot:
             return bytes(self._ask(key, "cat_file", self._path(key)))
         except FileNotFoundError as error:
             raise StoreError(f"{self.uri}/{key}: no such file; it was there when it was listed") from error
+
+    def read_range(self, key: str, start: int, stop: int) -> bytes:
+        """Read bytes [start, stop) of one file: exactly `stop - start` of them, in one request.
+
+        Raises:
+            StoreError: The file is not there or shorter, or the store refused or could not be reached.
+        """
+        num_bytes = check_range(key, start, stop)
+        if num_bytes == 0:
+            return b""
+        try:
+            data = bytes(self._ask(key, "cat_file", self._path(key), start=start, end=stop))
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.uri}/{key}: no such file; it was there when it was listed") from error
+        if len(data) != num_bytes:
+            raise StoreError(
+                f"{self.uri}/{key}: bytes [{start}, {stop}) asked, {len(data)} there; the file is shorter "
+                "than when it was listed: restore it, or build into a new output"
+            )
+        return data
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"

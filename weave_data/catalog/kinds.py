@@ -1,0 +1,20 @@
+"""Which class reads which `source.kind`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from weave_data.catalog.protocol import ClipSource
+from weave_data.catalog.webvid import WebvidSource
+from weave_data.config import SourceConfig
+
+__all__ = ["KINDS", "open_clip_source"]
+
+KINDS: Mapping[str, Callable[[SourceConfig], ClipSource]] = {
+    "webvid": WebvidSource,
+}
+
+
+def open_clip_source(config: SourceConfig) -> ClipSource:
+    """The source a configuration describes; nothing is read yet."""
+    return KINDS[config.kind](config)
