@@ -31,9 +31,8 @@ def test_a_run_beats_with_its_progress_and_leaves_one_end(tmp_path: Path) -> Non
     log.add_busy("decode", 1.0, workers=2)
     until(lambda: read_runs(store)[-1].progress.get("decode", {}).get("busy_seconds") == 2.5)
     (record,) = read_runs(store)
-    assert record.progress["decode"] == {
-        "done": 3, "total": 26, "unit": "clips", "busy_seconds": 2.5, "workers": 2,
-    }  # fmt: skip
+    said = {name: value for name, value in record.progress["decode"].items() if name != "began"}
+    assert said == {"done": 3, "total": 26, "unit": "clips", "busy_seconds": 2.5, "workers": 2}
     assert record.state(time.time()) == "running"
     assert record.state(time.time() + 5 * BEAT_SECONDS) == "dead"
     log.finish("done", {"files_written": 4})

@@ -12,6 +12,7 @@ import platform
 import secrets
 import sys
 import threading
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -70,7 +71,7 @@ class RunLog:
 
         def note(stage: str, done: int, total: int, unit: str) -> None:
             with self._lock:
-                self._stages.setdefault(stage, {}).update(done=done, total=total, unit=unit)
+                self._entry(stage).update(done=done, total=total, unit=unit)
             on_progress(stage, done, total, unit)
 
         return note
@@ -84,9 +85,14 @@ class RunLog:
             workers: Cores or actors that share the stage.
         """
         with self._lock:
-            entry = self._stages.setdefault(stage, {})
+            entry = self._entry(stage)
             entry["busy_seconds"] = entry.get("busy_seconds", 0.0) + busy_seconds
             entry["workers"] = workers
+
+    def note_catalog(self, key: str) -> None:
+        """Note which catalog this run reads, for an output that holds several."""
+        with self._lock:
+            self._entry("catalog")["key"] = key
 
     def finish(self, outcome: str, details: dict[str, Any]) -> None:
         """Stop beating and write `runs/<id>/end.json`.
@@ -103,6 +109,9 @@ class RunLog:
             "end.json", {**details, "outcome": outcome, "ended": now.isoformat(), "progress": progress}
         )
         self.store.delete(self._alive_key(self._beats))
+
+    def _entry(self, stage: str) -> dict[str, Any]:
+        return self._stages.setdefault(stage, {"began": time.time()})
 
     def _live(self) -> None:
         while not self._is_over.wait(self._beat_seconds):

@@ -3,6 +3,8 @@
     explain       where every frame and sentence of a sample came from
     diff          what differs between two outputs or two builds of a recipe, and why
     gc            what no manifest refers to
+    status        how far a build is; binding what it waits for; inventory the listing behind both
+    retry         refusals taken back
     run_records   `runs/`: what a build says of itself while it lives
 
 Everything is answered from the store: manifests, plans, catalogs and `runs/`.
@@ -11,15 +13,21 @@ Everything is answered from the store: manifests, plans, catalogs and `runs/`.
 from weave_data.upkeep.diff import OutputDiff, RecipeDiff, diff_manifests, diff_outputs
 from weave_data.upkeep.explain import Explanation, explain_sample
 from weave_data.upkeep.gc import GcReport, collect_garbage, delete_garbage
+from weave_data.upkeep.retry import Retry, catalog_round, retry_clips, retry_identity, retry_rounds
 from weave_data.upkeep.run_records import BEAT_SECONDS, RunRecord, check_no_run, read_runs
+from weave_data.upkeep.status import OutputStatus, StageStatus, read_status
 
 __all__ = [
     "BEAT_SECONDS",
     "Explanation",
     "GcReport",
     "OutputDiff",
+    "OutputStatus",
     "RecipeDiff",
+    "Retry",
     "RunRecord",
+    "StageStatus",
+    "catalog_round",
     "check_no_run",
     "collect_garbage",
     "delete_garbage",
@@ -27,4 +35,8 @@ __all__ = [
     "diff_outputs",
     "explain_sample",
     "read_runs",
+    "read_status",
+    "retry_clips",
+    "retry_identity",
+    "retry_rounds",
 ]

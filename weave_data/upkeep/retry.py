@@ -1,0 +1,112 @@
+"""`weave-data retry`: take back the refusal of some clips, so that the next build tries them again.
+
+    retries/<n>.json   {"reason": ..., "stage": ..., "clip_ids": [...]}, numbered from 1, never changed
+
+A decode reason makes the build decode these clips into a new layer. A catalog reason is about the
+listing: the number of such retries enters the catalog's key, so the source is listed afresh. What is
+retried is an input of the data set (`retry_identity`): where it changes nothing the samples are the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.compute as pc
+
+from weave_data.errors import ConfigError
+from weave_data.records import REJECT_SCHEMA, canonical_json
+from weave_data.storage import Store
+from weave_data.tables import read_table_bytes, sha256_hex
+from weave_data.upkeep.outputs import current_manifests
+
+__all__ = ["Retry", "catalog_round", "retry_clips", "retry_identity", "retry_rounds"]
+
+_NOT_RETRIED = {
+    "too_short": "is decided by a recipe: ask for fewer frames in frames_per_sample",
+    "empty_caption": "is in the source's captions: correct them, a changed file is a new catalog by itself",
+}
+
+
+@dataclass(frozen=True)
+class Retry:
+    """What was written: which object, how many clips, of which stages."""
+
+    key: str
+    reason: str
+    stages: tuple[str, ...]
+    num_clips: int
+
+    def lines(self) -> list[str]:
+        """What the command line prints."""
+        listed = "; the source is listed again" if "catalog" in self.stages else ""
+        return [
+            f"{self.num_clips} clips refused as {self.reason} will be tried again ({self.key}){listed}",
+            "next: weave-data build CONFIG.yaml --replace   (the same configuration)",
+        ]
+
+
+def retry_clips(store: Store, *, reason: str) -> Retry:
+    """Write down that the clips refused for a reason shall be tried again.
+
+    Args:
+        store: The output.
+        reason: As in the rejects list, for instance `corrupt`.
+
+    Raises:
+        ConfigError: No clip is refused for it, or trying again can't change it.
+        VerificationError: Nothing is published.
+    """
+    if reason in _NOT_RETRIED:
+        raise ConfigError(f"--reason {reason}: {_NOT_RETRIED[reason]}")
+    found: dict[str, str] = {}
+    known: Counter[str] = Counter()
+    for manifest in current_manifests(store):
+        name = f"rejects/{manifest.fingerprint}.parquet"
+        if store.head(name) is None:
+            continue
+        table = read_table_bytes(store.get(name), schema=REJECT_SCHEMA)
+        known.update(table["reason"].to_pylist())
+        ours = table.filter(pc.equal(table["reason"], reason))
+        found.update(zip(ours["clip_id"].to_pylist(), ours["stage"].to_pylist(), strict=True))
+    if not found:
+        listed = ", ".join(sorted(set(known) - set(_NOT_RETRIED))) or "none"
+        raise ConfigError(f"{store.uri}: no clip is refused as {reason!r}; reasons to retry: {listed}")
+    stages = tuple(sorted(set(found.values())))
+    data = canonical_json({"reason": reason, "stages": stages, "clip_ids": sorted(found)})
+    number = max((number for number, _ in _retries(store)), default=0) + 1
+    while not store.put_new(f"retries/{number}.json", data).is_ours:
+        number += 1  # somebody else retries at this moment
+    return Retry(f"retries/{number}.json", reason, stages, len(found))
+
+
+def _retries(store: Store) -> Iterator[tuple[int, dict[str, Any]]]:
+    for info in store.list("retries/"):
+        number = info.key.removeprefix("retries/").removesuffix(".json")
+        if number.isdigit():
+            yield int(number), json.loads(store.get(info.key))
+
+
+def retry_rounds(store: Store) -> dict[str, int]:
+    """How often each clip that decoding refused was taken back: what `DecodeRequest.retries` wants."""
+    rounds: Counter[str] = Counter()
+    for _, values in _retries(store):
+        if set(values["stages"]) - {"catalog"}:
+            rounds.update(values["clip_ids"])
+    return dict(rounds)
+
+
+def catalog_round(store: Store) -> int:
+    """How often the source's listing was taken back; part of the catalog's key when it is not 0."""
+    return sum("catalog" in values["stages"] for _, values in _retries(store))
+
+
+def retry_identity(store: Store) -> str | None:
+    """sha256 over all that is retried, for a manifest's inputs; None when nothing is."""
+    rounds, listings = retry_rounds(store), catalog_round(store)
+    if not rounds and not listings:
+        return None
+    return sha256_hex(canonical_json({"clips": rounds, "listings": listings}))
