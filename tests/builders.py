@@ -123,6 +123,7 @@ def write_shards(
             piece.split,
             piece.epoch,
             settings["row_group_rows"],
+            settings.get("pixels", "inline"),
         )
         rows = world.plan.slice(piece.start, piece.num_rows)
         receipts.append(write_shard(request, rows, world.addresses, store, scratch_dir=scratch_dir))
@@ -257,6 +258,7 @@ def _address(clip: _MadeClip, key: str, offsets: dict[str, int], image_px: int) 
     return {
         "clip_id": clip.clip_id,
         "source_frames": clip.num_frames,
+        "source_seconds": max(clip.frame_seconds, default=0.0),
         "width": image_px,
         "height": image_px,
         "frame_index": clip.frame_index,

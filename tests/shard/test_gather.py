@@ -109,7 +109,7 @@ def test_a_jpeg_cut_short_by_its_index_is_refused(world: World, store: Store) ->
     rows = world.addresses.to_pylist()
     rows[0]["frame_bytes"][0] -= 5
     places = locate_frames(world.plan.slice(0, 1), pa.Table.from_pylist(rows, schema=ADDRESS_SCHEMA))
-    with pytest.raises(VerificationError, match="no JPEG"):
+    with pytest.raises(VerificationError, match="no whole JPEG"):
         list(gather_frames(places, [(0, 8)], store, num_threads=2))
 
 

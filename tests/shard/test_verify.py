@@ -166,7 +166,7 @@ def _other_epoch(rows: list[dict[str, Any]]) -> None:
     [
         (_repeat_sample, "1 sample ids occur more than once"),
         (_spoil_jpeg, "frame 3 does not decode"),
-        (_other_size, "its first frame is (10, 10), width and height say (24, 24)"),
+        (_other_size, "frame 0 is (10, 10), width and height say (24, 24)"),
         (_lose_frame, "7 frames, num_frames is 8"),
         (_wrong_sum, "its clips have 9 frames, num_frames is 8"),
         (_swap_clips, "frame_clip does not follow the order of its clips"),

@@ -77,6 +77,8 @@ class RecipeConfig(StrictModel):
     weights are shares of samples. `frames_per_clip` gives each clip of a sample its own k (they add up
     to T); for strategy `given` it is one number, the k of every video. `epochs` weaves the train split
     anew that many times. Frame policy `fps` takes frames `1 / fps` seconds apart from the clip's start.
+    `pixels: reference` stores addresses of frames in place of their bytes: shards of a few percent of the
+    size, read by the same calls as long as the frame store lies beside them.
     """
 
     name: str
@@ -96,6 +98,7 @@ class RecipeConfig(StrictModel):
     split: SplitConfig = SplitConfig()
     shard_rows: Annotated[int, Field(ge=1)] = 1024
     row_group_rows: Annotated[int, Field(ge=1)] = 16
+    pixels: Literal["inline", "reference"] = "inline"
 
     @property
     def portions(self) -> tuple[Portion, ...]:

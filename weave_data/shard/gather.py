@@ -15,6 +15,7 @@ import numpy as np
 
 from weave_data.errors import VerificationError
 from weave_data.shard.addresses import FramePlaces, Int64Array
+from weave_data.shard.images import image_problem
 from weave_data.storage import Store
 
 __all__ = ["MAX_GAP_BYTES", "RangePlan", "gather_frames", "plan_ranges"]
@@ -66,7 +67,7 @@ def plan_ranges(
 def gather_frames(
     places: FramePlaces, bounds: Sequence[tuple[int, int]], store: Store, *, num_threads: int
 ) -> Generator[list[bytes], None, None]:
-    """Yield the JPEGs of each frame interval of `bounds`, in order.
+    """Yield the pictures (encoded, as they are stored) of each frame interval of `bounds`, in order.
 
     Args:
         places: Where the frames lie.
@@ -75,7 +76,7 @@ def gather_frames(
         num_threads: GETs under way at once.
 
     Raises:
-        VerificationError: Stored bytes are not the JPEG the index promises.
+        VerificationError: Stored bytes are not the picture the index promises.
         StoreError: A range can't be read.
     """
     with ThreadPoolExecutor(num_threads, thread_name_prefix="gather") as pool:
@@ -99,24 +100,20 @@ def _submit(ranges: RangePlan, store: Store, pool: ThreadPoolExecutor) -> list[F
 
 def _collect(places: FramePlaces, first: int, ranges: RangePlan, futures: list[Future[bytes]]) -> list[bytes]:
     blobs = [memoryview(future.result()) for future in futures]
-    jpegs = []
+    images = []
     for position, piece in enumerate(ranges.range_of.tolist()):
         frame = first + position
         start = int(places.offset[frame] - ranges.starts[piece])
-        jpeg = bytes(blobs[piece][start : start + int(places.size_bytes[frame])])
-        _check_jpeg(jpeg, places, frame)
-        jpegs.append(jpeg)
-    return jpegs
+        image = bytes(blobs[piece][start : start + int(places.size_bytes[frame])])
+        _check(image, places, frame)
+        images.append(image)
+    return images
 
 
-def _check_jpeg(jpeg: bytes, places: FramePlaces, frame: int) -> None:
+def _check(image: bytes, places: FramePlaces, frame: int) -> None:
     promised = int(places.size_bytes[frame])
-    if len(jpeg) != promised:
-        found = f"{len(jpeg)} bytes instead of {promised}"
-    elif not (jpeg.startswith(b"\xff\xd8\xff") and jpeg.endswith(b"\xff\xd9")):
-        found = f"no JPEG (begins {jpeg[:4].hex()}, ends {jpeg[-2:].hex()})"
-    else:
-        return
-    raise VerificationError(
-        f"{places.describe(frame)}: {found}; the tar and its index disagree, delete both and build again"
-    )
+    found = f"{len(image)} bytes instead of {promised}" if len(image) != promised else image_problem(image)
+    if found is not None:
+        raise VerificationError(
+            f"{places.describe(frame)}: {found}; the tar and its index disagree, delete both and build again"
+        )

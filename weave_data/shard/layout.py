@@ -2,6 +2,7 @@
 
 `frames` and every text are stored without statistics; `frames` also without compression and
 dictionary, because zstd gains nothing on JPEG bytes and costs three quarters of the reading speed.
+Addresses of reference shards are compressed like the texts.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 
 from weave_data.errors import VerificationError
 from weave_data.records import WOVEN_SCHEMA
+from weave_data.shard.reference import REFERENCE_SCHEMA
 
 __all__ = ["FOOTER_TAIL_BYTES", "FRAMES_PATH", "footer_span", "open_writer", "parse_footer"]
 
@@ -24,7 +26,8 @@ FOOTER_TAIL_BYTES = 8
 _DICTIONARY_COLUMNS = ["recipe", "strategy", "split"]
 _STATISTICS_COLUMNS = ["epoch", "num_frames", "width", "height", "text_bytes"]
 
-_ZSTD_PATHS = (
+_ADDRESS_PATHS = ("frame_tar.list.element", "frame_offset.list.element", "frame_bytes.list.element")
+_TEXT_PATHS = (
     "sample_id",
     "frame_clip.list.element",
     "frame_index.list.element",
@@ -40,7 +43,7 @@ _ZSTD_PATHS = (
     *_STATISTICS_COLUMNS,
 )
 
-_OPTIONS: dict[str, Any] = {
+_COMMON: dict[str, Any] = {
     "version": "2.6",
     "data_page_version": "1.0",
     "data_page_size": 1 << 20,
@@ -51,17 +54,35 @@ _OPTIONS: dict[str, Any] = {
     "write_page_index": False,
     "write_page_checksum": False,
     "use_byte_stream_split": False,
-    "use_dictionary": _DICTIONARY_COLUMNS,
     "write_statistics": _STATISTICS_COLUMNS,
+}
+
+_INLINE_OPTIONS: dict[str, Any] = {
+    **_COMMON,
+    "use_dictionary": _DICTIONARY_COLUMNS,
     "column_encoding": {FRAMES_PATH: "PLAIN"},
-    "compression": {FRAMES_PATH: "NONE", **dict.fromkeys(_ZSTD_PATHS, "ZSTD")},
-    "compression_level": dict.fromkeys(_ZSTD_PATHS, 3),
+    "compression": {FRAMES_PATH: "NONE", **dict.fromkeys(_TEXT_PATHS, "ZSTD")},
+    "compression_level": dict.fromkeys(_TEXT_PATHS, 3),
+}
+
+_REFERENCE_OPTIONS: dict[str, Any] = {
+    **_COMMON,
+    "use_dictionary": [*_DICTIONARY_COLUMNS, _ADDRESS_PATHS[0]],
+    "compression": dict.fromkeys((*_ADDRESS_PATHS, *_TEXT_PATHS), "ZSTD"),
+    "compression_level": dict.fromkeys((*_ADDRESS_PATHS, *_TEXT_PATHS), 3),
 }
 
 
-def open_writer(sink: Any) -> pq.ParquetWriter:
-    """Parquet writer of `records.WOVEN_SCHEMA`; one `write_table` call is one row group."""
-    return pq.ParquetWriter(sink, WOVEN_SCHEMA, **_OPTIONS)
+def open_writer(sink: Any, *, pixels: str = "inline") -> pq.ParquetWriter:
+    """Parquet writer of a shard; one `write_table` call is one row group.
+
+    Args:
+        sink: Path or file.
+        pixels: `inline` for `records.WOVEN_SCHEMA`, `reference` for `reference.REFERENCE_SCHEMA`.
+    """
+    if pixels == "reference":
+        return pq.ParquetWriter(sink, REFERENCE_SCHEMA, **_REFERENCE_OPTIONS)
+    return pq.ParquetWriter(sink, WOVEN_SCHEMA, **_INLINE_OPTIONS)
 
 
 def footer_span(tail: bytes, size_bytes: int, *, name: str) -> tuple[int, int]:

@@ -80,6 +80,12 @@ class Manifest:
             object.__setattr__(self, "fingerprint", make_fingerprint(self.configuration, self.inputs))
 
     @property
+    def pixels(self) -> str:
+        """`inline`, or `reference` when the shards hold addresses into the frame tars beside them."""
+        recipe = self.configuration.get("recipe")
+        return str(recipe.get("pixels", "inline")) if isinstance(recipe, Mapping) else "inline"
+
+    @property
     def num_rows(self) -> int:
         """Woven samples over all splits and epochs."""
         return sum(shard.rows for shard in self.shards)

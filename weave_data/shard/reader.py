@@ -1,5 +1,7 @@
 """Read woven shards: one ranged GET per row group, footers cached per process.
 
+Inline and reference shards are read by the same calls and give the same rows.
+
 open_dataset(uri)                      -> WovenDataset(store, manifest)
 read_row_group(store, shard, index)    -> pa.Table          1 GET (+ 1 per shard for its footer)
 iter_rows(store, manifest, split=...)  -> WovenSample ...   in reading order
@@ -17,10 +19,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from weave_data.errors import ConfigError, VerificationError
-from weave_data.records import WovenSample
+from weave_data.records import WOVEN_SCHEMA, WovenSample
 from weave_data.shard.footers import read_footer
 from weave_data.shard.manifest import Manifest, ShardEntry
 from weave_data.shard.publish import is_output, list_recipes, read_manifest
+from weave_data.shard.reference import is_reference, materialise
 from weave_data.shard.slices import num_row_groups
 from weave_data.shard.sparse import SparseFile
 from weave_data.storage import Store, open_store
@@ -104,23 +107,36 @@ def _row_group_bytes(footer: pq.FileMetaData, index: int) -> tuple[int, int]:
 def read_row_group(
     store: Store, shard: ShardEntry, index: int, *, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """Read one row group in one ranged GET.
+    """Read one row group in one ranged GET; a reference shard's frames are gathered from their tars.
 
     Args:
         store: The output.
         shard: Its manifest entry.
         index: Row group within the shard, `0..num_row_groups(shard.rows, row_group_rows) - 1`.
-        columns: Columns to parse; the GET covers all of them either way.
+        columns: Columns to parse; the GET covers all of them either way, but without `frames` a
+            reference shard needs no other request.
 
     Returns:
-        Rows of `records.WOVEN_SCHEMA`.
+        Rows of `records.WOVEN_SCHEMA`, the same for inline and reference shards.
 
     Raises:
         IndexError: No such row group.
         StoreError: The range can't be read.
-        VerificationError: The bytes are not what the footer promises.
+        VerificationError: The bytes are not what the footer promises, or no picture is at an address.
     """
     footer = read_footer(store, shard)
+    if not is_reference(footer):
+        return _read_stored(store, shard, footer, index, columns)
+    if columns is not None and "frames" not in columns:
+        stored = _read_stored(store, shard, footer, index, columns)
+        return stored.replace_schema_metadata(WOVEN_SCHEMA.metadata)
+    table = materialise(_read_stored(store, shard, footer, index, None), store)
+    return table if columns is None else table.select(list(columns))
+
+
+def _read_stored(
+    store: Store, shard: ShardEntry, footer: pq.FileMetaData, index: int, columns: Sequence[str] | None
+) -> pa.Table:
     if not 0 <= index < footer.num_row_groups:
         raise IndexError(f"{shard.path}: row group {index}, the shard has {footer.num_row_groups}")
     start, stop = _row_group_bytes(footer, index)
@@ -177,8 +193,10 @@ def find_sample(store: Store, manifest: Manifest, sample_id: str) -> WovenSample
         known = "no sample has" if not exact else f"{len(exact)} samples have"
         raise ConfigError(f"{known} an id beginning with {sample_id!r} in recipe {manifest.recipe}")
     place = exact[0]
-    table = read_row_group(store, place.shard, place.group).slice(place.row, 1)
-    return WovenSample.from_row(table.to_pylist()[0])
+    footer = read_footer(store, place.shard)
+    row = _read_stored(store, place.shard, footer, place.group, None).slice(place.row, 1)
+    whole = materialise(row, store) if is_reference(footer) else row
+    return WovenSample.from_row(whole.to_pylist()[0])
 
 
 @dataclass(frozen=True)

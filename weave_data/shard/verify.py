@@ -1,7 +1,7 @@
 """Verify a whole output: every promise of every manifest, every problem listed.
 
-Reads every shard once. What is wrong is an error; what is merely left over (shards of a replaced or
-interrupted build) is a note.
+Reads every shard once, and every frame tar that a reference shard points into. What is wrong is an
+error; what is merely left over (shards of a replaced or interrupted build) is a note.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from weave_data.errors import VerificationError
 from weave_data.shard.manifest import Manifest, make_fingerprint, manifest_sha256, parse_manifest
 from weave_data.shard.publish import current_key, immutable_key, list_recipes
 from weave_data.shard.slices import ShardSlice, shard_path
+from weave_data.shard.verify_frames import FrameTars
 from weave_data.shard.verify_shard import ShardFindings, check_shard
 from weave_data.storage import Store
 
@@ -50,7 +51,7 @@ class VerifyReport:
 
     def lines(self) -> list[str]:
         """What the command line prints."""
-        pixels = "every JPEG decodes" if self.is_decoded else "JPEGs not decoded (quick)"
+        pixels = "every frame decodes" if self.is_decoded else "frames not decoded (quick)"
         found = [
             f"{item.recipe}: ok, {item.num_rows:,} samples, {item.num_frames:,} frames, "
             f"{item.num_shards:,} shards, {item.num_bytes:,} bytes, {pixels}; "
@@ -72,7 +73,7 @@ def verify_output(
     Args:
         store: The output.
         recipes: Which recipes; all published ones by default.
-        quick: Don't decode the JPEGs; every byte is still read and summed.
+        quick: Don't decode the frames; every byte is still read and summed.
         num_threads: Shards checked at once; each takes its size in scratch space.
 
     Raises:
@@ -86,16 +87,19 @@ def verify_output(
     reports: list[RecipeReport] = []
     problems: list[str] = []
     notes: list[str] = []
+    tars = FrameTars(store)
     with ThreadPoolExecutor(threads, thread_name_prefix="verify") as pool:
         for name in names:
             manifest, found = _check_manifest(store, name)
             problems += [f"{name}: {line}" for line in found]
             if manifest is None:
                 continue
-            report, found = _check_shards(store, manifest, pool, decode=not quick)
+            report, found = _check_shards(store, manifest, tars, pool, decode=not quick)
             reports.append(report)
             problems += found
             notes += _strays(store, manifest)
+        problems += [line for found in pool.map(tars.sum_problems, tars.seen()) for line in found]
+    notes += tars.notes()
     if problems:
         raise VerificationError(
             "\n".join([f"{store.uri}: {len(problems)} problems", *(f"  {line}" for line in problems)])
@@ -150,10 +154,10 @@ def _layout_problems(manifest: Manifest) -> Iterator[str]:
 
 
 def _check_shards(
-    store: Store, manifest: Manifest, pool: ThreadPoolExecutor, *, decode: bool
+    store: Store, manifest: Manifest, tars: FrameTars, pool: ThreadPoolExecutor, *, decode: bool
 ) -> tuple[RecipeReport, list[str]]:
     findings = list(
-        pool.map(lambda shard: check_shard(store, manifest, shard, decode=decode), manifest.shards)
+        pool.map(lambda shard: check_shard(store, manifest, shard, tars, decode=decode), manifest.shards)
     )
     problems = [line for item in findings for line in item.problems]
     problems += _repeated_samples(manifest.recipe, findings)

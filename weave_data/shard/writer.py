@@ -1,4 +1,4 @@
-"""Materialise one shard: plan rows + stored frames -> one Parquet object, committed once.
+"""Write one shard: plan rows + stored frames (or their addresses) -> one Parquet object, committed once.
 
 Bytes are a function of the plan rows, the frames and the pinned layout: not of threads, of other
 shards or of who computes it. A shard that is there already is reused without touching a frame.
@@ -22,6 +22,7 @@ from weave_data.shard.addresses import FramePlaces, as_array, locate_frames
 from weave_data.shard.gather import gather_frames
 from weave_data.shard.layout import FOOTER_TAIL_BYTES, footer_span, open_writer, parse_footer
 from weave_data.shard.manifest import ShardEntry
+from weave_data.shard.reference import reference_columns, rows_schema
 from weave_data.shard.slices import num_row_groups, row_group_span
 from weave_data.storage import ObjectInfo, Store, commit_exact
 
@@ -36,12 +37,17 @@ _ROW_OVERHEAD_BYTES = 256  # ids, lists and the row's share of page headers and 
 
 @dataclass(frozen=True)
 class ShardRequest:
-    """Which shard to write. `path` is its key relative to the output (`slices.shard_path`)."""
+    """Which shard to write.
+
+    `path` is its key relative to the output (`slices.shard_path`); `pixels` is `inline`, or `reference` for
+    addresses of the frames instead of their bytes.
+    """
 
     path: str
     split: str
     epoch: int
     row_group_rows: int
+    pixels: str = "inline"
 
 
 @dataclass(frozen=True)
@@ -80,10 +86,11 @@ def write_shard(
     if present is not None:
         return ShardReceipt(_existing_entry(request, plan.num_rows, present, store), is_reused=True)
     places = locate_frames(plan, addresses)
-    _check_size(plan, places)
+    if request.pixels == "inline":
+        _check_size(plan, places)
     with tempfile.TemporaryDirectory(dir=scratch_dir, prefix="shard-") as scratch:
         path = Path(scratch) / "shard.parquet"
-        _write_file(path, plan, places, store, row_group_rows=request.row_group_rows, num_threads=num_threads)
+        _write_file(path, request, plan, places, store, num_threads=num_threads)
         size_bytes = path.stat().st_size
         with path.open("rb") as file:
             file.seek(-FOOTER_TAIL_BYTES, 2)
@@ -122,37 +129,39 @@ def _check_size(plan: pa.Table, places: FramePlaces) -> None:
 
 
 def _write_file(
-    path: Path,
-    plan: pa.Table,
-    places: FramePlaces,
-    store: Store,
-    *,
-    row_group_rows: int,
-    num_threads: int,
+    path: Path, request: ShardRequest, plan: pa.Table, places: FramePlaces, store: Store, *, num_threads: int
 ) -> None:
-    groups = num_row_groups(plan.num_rows, row_group_rows)
-    spans = [row_group_span(plan.num_rows, row_group_rows, index) for index in range(groups)]
-    bounds = [(int(places.row_offsets[a]), int(places.row_offsets[b])) for a, b in spans]
-    gathered = gather_frames(places, bounds, store, num_threads=num_threads)
-    with open_writer(path) as writer, contextlib.closing(gathered):
-        for (start, stop), jpegs in zip(spans, gathered, strict=True):
-            writer.write_table(_row_group(plan.slice(start, stop - start), places, start, jpegs))
+    groups = num_row_groups(plan.num_rows, request.row_group_rows)
+    spans = [row_group_span(plan.num_rows, request.row_group_rows, index) for index in range(groups)]
+    with open_writer(path, pixels=request.pixels) as writer:
+        if request.pixels == "reference":
+            for start, stop in spans:
+                writer.write_table(_row_group(plan.slice(start, stop - start), places, start, None))
+            return
+        bounds = [(int(places.row_offsets[a]), int(places.row_offsets[b])) for a, b in spans]
+        with contextlib.closing(gather_frames(places, bounds, store, num_threads=num_threads)) as gathered:
+            for (start, stop), images in zip(spans, gathered, strict=True):
+                writer.write_table(_row_group(plan.slice(start, stop - start), places, start, images))
 
 
-def _row_group(plan: pa.Table, places: FramePlaces, start: int, jpegs: list[bytes]) -> pa.Table:
+def _row_group(plan: pa.Table, places: FramePlaces, start: int, images: list[bytes] | None) -> pa.Table:
+    """Rows with the pictures given, or with their addresses where there are none."""
     stop = start + plan.num_rows
     offsets = places.row_offsets[start : stop + 1]
     first, last = int(offsets[0]), int(offsets[-1])
+    schema = rows_schema("reference" if images is None else "inline")
+    if images is None:
+        pixels = reference_columns(places, first, last, offsets - first)
+    else:
+        pixels = {"frames": _lists(pa.array(images, pa.binary()), offsets - first, "frames")}
     gathered = {
-        "frames": _lists(pa.array(jpegs, pa.binary()), offsets - first, "frames"),
+        **pixels,
         "frame_seconds": _lists(pa.array(places.seconds[first:last]), offsets - first, "frame_seconds"),
         "width": pa.array(places.width[start:stop]),
         "height": pa.array(places.height[start:stop]),
     }
-    columns = [
-        gathered[name] if name in gathered else _plan_column(plan, name) for name in WOVEN_SCHEMA.names
-    ]
-    return pa.Table.from_arrays(columns, schema=WOVEN_SCHEMA)
+    columns = [gathered[name] if name in gathered else _plan_column(plan, name) for name in schema.names]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _lists(values: pa.Array, offsets: Any, name: str) -> pa.Array:

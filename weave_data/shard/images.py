@@ -1,0 +1,67 @@
+"""What kind of picture some bytes are, told from their beginning and end without decoding.
+
+Frames of videos are JPEG or PNG; images of a source keep their own bytes, which may also be WebP or GIF.
+"""
+
+from __future__ import annotations
+
+import io
+
+__all__ = ["image_format", "image_problem"]
+
+_PNG_END = b"IEND\xaeB`\x82"
+
+
+def image_format(data: bytes) -> str | None:
+    """`jpeg`, `png`, `webp` or `gif` by the first bytes; None for anything else."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "webp"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "gif"
+    return None
+
+
+def image_problem(data: bytes) -> str | None:
+    """Why bytes are not one whole picture; None when they are.
+
+    Encoders end a file exactly where the picture ends. Files found in the wild may go on after it: those,
+    and only those, are decoded to tell them from a picture that was cut.
+    """
+    found = image_format(data)
+    if found is None:
+        return f"no JPEG, PNG, WebP or GIF (begins {data[:4].hex()}, ends {data[-2:].hex()})"
+    if _ends_well(data, found) or _decodes(data, found):
+        return None
+    return f"no whole {found.upper()} (begins {data[:4].hex()}, ends {data[-2:].hex()})"
+
+
+def _ends_well(data: bytes, found: str) -> bool:
+    match found:
+        case "jpeg":
+            return data.endswith(b"\xff\xd9")
+        case "png":
+            return data.endswith(_PNG_END)
+        case "gif":
+            return data.endswith(b";")
+        case _:
+            size_bytes = int.from_bytes(data[4:8], "little") + 8
+            return size_bytes in (len(data), len(data) - 1)  # a chunk of odd length is padded by one byte
+
+
+def _decodes(data: bytes, found: str) -> bool:
+    """The slow way, for pictures with something after their end."""
+    marks = {"jpeg": b"\xff\xd9", "png": _PNG_END}
+    if found in marks and marks[found] not in data:
+        return False
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
+    return True
