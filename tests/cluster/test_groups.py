@@ -111,30 +111,6 @@ def test_a_clip_of_no_split_is_refused(splits) -> None:
         )
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_every_epoch_has_groups_of_its_own(strategy) -> None:
-    clip_ids, vectors = names(300), cloud(300)
-    epochs = [group(clip_ids, vectors, strategy=strategy, epoch=epoch).table for epoch in (0, 1, 2, 1)]
-    assert epochs[1].equals(epochs[3])
-    assert group(clip_ids, vectors, strategy=strategy).table.equals(epochs[0])
-    different = {frozenset(frozenset(ids) for ids in members(table)) for table in epochs}
-    assert len(different) == 3
-
-
-@pytest.mark.parametrize("splits", [["train", "test"], ["train"]])
-def test_a_clip_of_no_split_is_refused(splits) -> None:
-    with pytest.raises(AccountingError, match="every clip is of split train or val, got"):
-        group_splits(
-            names(2),
-            None,
-            splits=pa.array(splits),
-            strategy="random",
-            clips_per_group=2,
-            seed=0,
-            remainder="drop",
-        )
-
-
 def test_float16_vectors_are_grouped_like_the_float32_they_came_from() -> None:
     clip_ids, vectors = names(200), cloud(200).astype(np.float16)
     assert group(clip_ids, vectors).table.equals(group(clip_ids, vectors.astype(np.float32)).table)
@@ -153,12 +129,12 @@ def test_pairs_of_twins_end_up_together() -> None:
 
 
 def test_leftovers_of_all_buckets_are_grouped_in_one_last_pass() -> None:
-    from weave_data.cluster.cosines import quantize
+    from weave_data.cluster.cosines import UnitRows
     from weave_data.cluster.similar import group_similar
 
-    quantized = quantize(cloud(1003, seed=2))
+    vectors = UnitRows(cloud(1003, seed=2), np.arange(1003))
     ranks = np.random.default_rng(0).permutation(1003)
-    found = group_similar(quantized, clips_per_group=8, ranks=ranks, seed=0, max_rows=64)
+    found = group_similar(vectors, clips_per_group=8, ranks=ranks, seed=0, max_rows=64)
     assert found.groups.shape == (125, 8)
     assert len(found.leftovers) == 3
     assert sorted([*found.groups.ravel(), *found.leftovers]) == list(range(1003))

@@ -15,15 +15,10 @@ from k_means_constrained import KMeansConstrained
 
 from weave_data.cluster import group_bucket, group_splits, mean_pair_cosine, random_pair_cosine
 from weave_data.cluster.bisection import bisect_into_groups
-from weave_data.cluster.cosines import SCALE, quantize
+from weave_data.cluster.cosines import SCALE, UnitRows, quantize
 from weave_data.cluster.partition import bucket_rows
 from weave_data.cluster.swaps import improve_by_swaps, within_group_sum
 from weave_data.errors import AccountingError
-
-
-def grouped(clip_ids, vectors, *, split: str = "train", remainder: str = "drop", **settings):
-    splits = pa.repeat(split, len(clip_ids))
-    return group_splits(clip_ids, vectors, splits=splits, remainder=remainder, **settings)
 
 
 def grouped(clip_ids, vectors, *, split: str = "train", remainder: str = "drop", **settings):
@@ -186,10 +181,10 @@ def test_the_loneliest_rows_of_a_bucket_are_left_over() -> None:
 @settings(max_examples=25, deadline=None)
 @given(num_rows=st.integers(1, 200), num_centroids=st.integers(1, 12), max_rows=st.integers(1, 40))
 def test_buckets_hold_every_row_once_and_no_more_than_asked(num_rows, num_centroids, max_rows) -> None:
-    quantized = quantize(cloud(num_rows, dim=4, num_clusters=3))
+    vectors = cloud(num_rows, dim=4, num_clusters=3)
     centroids = quantize(cloud(num_centroids, dim=4, num_clusters=12, seed=1))
-    clusters = np.argmax(quantized @ centroids.T, axis=1).astype(np.int32)
-    buckets = bucket_rows(quantized, clusters, centroids, max_rows=max_rows)
+    clusters = np.argmax(quantize(vectors) @ centroids.T, axis=1).astype(np.int32)
+    buckets = bucket_rows(UnitRows(vectors, np.arange(num_rows)), clusters, centroids, max_rows=max_rows)
     assert sorted(np.concatenate(buckets)) == list(range(num_rows))
     assert all(0 < len(rows) <= max_rows for rows in buckets)
     assert all(np.all(np.diff(rows) > 0) for rows in buckets)

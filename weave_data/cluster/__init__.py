@@ -2,11 +2,13 @@
 
     splits      which clips are held out: by hash of the clip id alone
     cosines     unit vectors as integers, so that every cosine is exact on any machine
-    partition   k-means ids, and rows split into buckets of at most 2048 neighbours
+    centroids   k-means on a seeded sample, and the centroids nearest to each vector
+    partition   rows split into buckets of at most 2048 neighbours
     bisection   a first grouping of one bucket
     swaps       exchanges along the nearest-neighbour graph until none helps
     buckets     one bucket from cosines to groups and fewer than L leftovers (a task of its own)
     groups      the three strategies: single, random, clustered
+    duplicates  clips that look alike
     quality     mean pair cosine of groups, and what chance would give
 
 Every clip is in one group at most, and the groups depend on clip ids, vectors and seed only: rows
@@ -16,6 +18,7 @@ group. (VideoWeave kept file order; a catalog's order is not content here.)
 """
 
 from weave_data.cluster.buckets import group_bucket
+from weave_data.cluster.duplicates import near_duplicates
 from weave_data.cluster.groups import Grouping, group_splits
 from weave_data.cluster.quality import mean_pair_cosine, random_pair_cosine
 from weave_data.cluster.splits import split_of
@@ -25,6 +28,7 @@ __all__ = [
     "group_bucket",
     "group_splits",
     "mean_pair_cosine",
+    "near_duplicates",
     "random_pair_cosine",
     "split_of",
 ]

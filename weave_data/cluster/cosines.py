@@ -10,13 +10,15 @@ The price is noise of about 1e-4 in a cosine; neighbours that matter differ by 1
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from weave_data.errors import VerificationError
 
-__all__ = ["SCALE", "Quantized", "mean_direction", "quantize"]
+__all__ = ["SCALE", "Quantized", "UnitRows", "direction_of", "quantize", "weighted_sum"]
 
 SCALE = 4000
 """Quantised components per unit; (1.01 * SCALE + sqrt(dim) / 2)**2 < 2**24 up to dim 8192."""
@@ -29,11 +31,52 @@ _MAX_DIM = 8192
 _CHECK_ROWS = 65_536
 
 
-def quantize(vectors: npt.NDArray[np.floating]) -> Quantized:
+@dataclass(frozen=True)
+class UnitRows:
+    """Some rows of an array of unit vectors, quantised when and as they are needed.
+
+    Attributes:
+        vectors: float16 or float32[n, dim], length 1 each; a memory map is never read whole.
+        rows: int64[m], which of them, in clip-id order.
+    """
+
+    vectors: npt.NDArray[np.floating]
+    rows: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def dim(self) -> int:
+        """Components of a vector."""
+        return int(self.vectors.shape[1])
+
+    def take(self, places: npt.NDArray[np.int64]) -> Quantized:
+        """float32[k, dim] of integers of the rows at `places`.
+
+        Raises:
+            VerificationError: As `quantize`.
+        """
+        rows = self.rows[places]
+        return quantize(self.vectors[rows], numbers=rows)
+
+    def subset(self, places: npt.NDArray[np.int64]) -> UnitRows:
+        """The rows at `places`, ascending."""
+        return UnitRows(self.vectors, self.rows[places])
+
+    def blocks(self, num_rows: int) -> Iterator[tuple[slice, Quantized]]:
+        """All rows in order, at most `num_rows` at a time, each with its place."""
+        for start in range(0, len(self), num_rows):
+            place = slice(start, min(start + num_rows, len(self)))
+            yield place, self.take(np.arange(place.start, place.stop))
+
+
+def quantize(vectors: npt.NDArray[np.floating], *, numbers: npt.NDArray[np.int64] | None = None) -> Quantized:
     """Round unit vectors to integers.
 
     Args:
         vectors: float16 or float32[n, dim], length 1 each.
+        numbers: int64[n], what to call each of them in an error; 0 to n - 1 when not given.
 
     Returns:
         float32[n, dim] of integers, about `SCALE` long.
@@ -53,25 +96,31 @@ def quantize(vectors: npt.NDArray[np.floating]) -> Quantized:
         wrong = np.flatnonzero(~(np.abs(norms - 1) <= _MAX_NORM_ERROR))
         if len(wrong):
             row = int(wrong[0])
+            number = start + row if numbers is None else numbers[start + row]
             raise VerificationError(
-                f"vector {start + row} has length {norms[row]:.4f}, groups need unit vectors; "
+                f"vector {number} has length {norms[row]:.4f}, groups need unit vectors; "
                 "delete the embeddings of this build and run it again"
             )
-        quantized[start : start + _CHECK_ROWS] = np.rint(block * np.float32(SCALE))
+        block *= np.float32(SCALE)
+        np.rint(block, out=quantized[start : start + _CHECK_ROWS])
     return quantized
 
 
-def mean_direction(quantized: Quantized, weights: npt.NDArray[np.int64]) -> Quantized:
-    """Quantised direction of a weighted sum, exact in every order of summation.
+def weighted_sum(quantized: Quantized, weights: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Sum of rows, each so many times: exact in every order of summation, as are sums of sums.
 
     Args:
         quantized: float32[n, dim] of integers.
         weights: int64[n], their sum below 2**40.
 
     Returns:
-        float32[dim] of integers; zeros when the sum is zero.
+        float64[dim] of integers below 2**53.
     """
-    total = quantized.T.astype(np.float64) @ weights.astype(np.float64)  # integers below 2**53
+    return np.asarray(quantized.T.astype(np.float64) @ weights.astype(np.float64))
+
+
+def direction_of(total: npt.NDArray[np.float64]) -> Quantized:
+    """A sum, quantised to about `SCALE` long: float32[dim] of integers."""
     length = math.sqrt(math.fsum(total * total))
     direction = total if length == 0 else total * (SCALE / length)
     return np.rint(direction).astype(np.float32)

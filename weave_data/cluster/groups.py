@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hashlib
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weave_data.cluster.cosines import quantize
+from weave_data.cluster.cosines import UnitRows
 from weave_data.errors import AccountingError, VerificationError
 from weave_data.keyed_hash import keyed_ranks
 from weave_data.records import GROUP_SCHEMA
@@ -23,7 +22,6 @@ Remainder = Literal["drop", "keep"]
 Rows = npt.NDArray[np.int64]
 
 _KEY = "group"
-SPLITS = ("train", "val")
 SPLITS = ("train", "val")
 
 
@@ -90,7 +88,7 @@ def group_splits(  # noqa: PLR0913 - one call of the pipeline, all by name
         names = names.take(order)
         _refuse_repeats(names)
         rows = np.flatnonzero(mask.to_numpy(zero_copy_only=False))[order.to_numpy()]
-        chosen = None if vectors is None or strategy != "clustered" else vectors[rows]
+        chosen = None if vectors is None or strategy != "clustered" else UnitRows(vectors, rows)
         layout, rest = _group(names, chosen, clips_per_group, seed, epoch, remainder)
         table = _table(names, layout, split)
         index = pc.add(table["group_index"], num_groups)
@@ -103,7 +101,7 @@ def group_splits(  # noqa: PLR0913 - one call of the pipeline, all by name
 
 def _group(
     clip_ids: pa.Array,
-    vectors: npt.NDArray[np.floating] | None,
+    vectors: UnitRows | None,
     clips_per_group: int,
     seed: int,
     epoch: int,
@@ -140,14 +138,10 @@ def _chunk(ranks: Rows, clips_per_group: int) -> tuple[_Layout, Rows]:
     return _Layout(rows, np.full(num_groups, clips_per_group), unclustered), rest
 
 
-def _cluster(
-    vectors: npt.NDArray[np.floating], ranks: Rows, clips_per_group: int, seed: int
-) -> tuple[_Layout, Rows]:
+def _cluster(vectors: UnitRows, ranks: Rows, clips_per_group: int, seed: int) -> tuple[_Layout, Rows]:
     from weave_data.cluster.similar import group_similar  # loads faiss
 
-    groups, rest, clusters = group_similar(
-        quantize(vectors), clips_per_group=clips_per_group, ranks=ranks, seed=seed
-    )
+    groups, rest, clusters = group_similar(vectors, clips_per_group=clips_per_group, ranks=ranks, seed=seed)
     # groups by their lowest clip id, clips within a group by hash
     groups = groups[np.argsort(groups.min(axis=1))]
     groups = np.take_along_axis(groups, np.argsort(ranks[groups], axis=1), axis=1)
@@ -178,13 +172,6 @@ def _refuse_repeats(ascending: pa.Array) -> None:
         raise AccountingError(
             f"clip {clip_id} appears twice; a clip is in one group at most, drop duplicates in the catalog"
         )
-
-
-def _check_splits(splits: pa.Array, num_clips: int) -> None:
-    strange = splits.filter(pc.invert(pc.is_in(splits, value_set=pa.array(SPLITS))))
-    if len(strange) or len(splits) != num_clips:
-        found = f"{strange[0].as_py()!r}" if len(strange) else f"{len(splits)} splits of {num_clips} clips"
-        raise AccountingError(f"every clip is of split train or val, got {found}; use `split_of`")
 
 
 def _check_splits(splits: pa.Array, num_clips: int) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from weave_data.cluster.buckets import group_bucket
-from weave_data.cluster.cosines import Quantized
-from weave_data.cluster.partition import BUCKET_ROWS, assign_clusters, bucket_rows, train_centroids
+from weave_data.cluster.centroids import assign_clusters, train_centroids
+from weave_data.cluster.cosines import UnitRows
+from weave_data.cluster.partition import BUCKET_ROWS, bucket_rows
 
 __all__ = ["SimilarGroups", "group_similar"]
 
@@ -25,12 +26,12 @@ class SimilarGroups(NamedTuple):
 
 
 def group_similar(
-    quantized: Quantized, *, clips_per_group: int, ranks: Rows, seed: int, max_rows: int = BUCKET_ROWS
+    vectors: UnitRows, *, clips_per_group: int, ranks: Rows, seed: int, max_rows: int = BUCKET_ROWS
 ) -> SimilarGroups:
     """Group similar rows, each row in one group at most and fewer than L left over.
 
     Args:
-        quantized: float32[n, dim] of integers, rows in clip-id order.
+        vectors: n of them, in clip-id order.
         clips_per_group: L.
         ranks: int64[n], a seeded permutation.
         seed: Of the initial centroids.
@@ -39,21 +40,21 @@ def group_similar(
     Returns:
         The groups, the leftovers, and each row's centroid.
     """
-    if len(quantized) == 0:
+    if len(vectors) == 0:
         empty = np.empty(0, dtype=np.int64)
         return SimilarGroups(empty.reshape(0, clips_per_group), empty, empty.astype(np.int32))
-    centroids = train_centroids(quantized, ranks, seed=seed)
-    clusters = assign_clusters(quantized, centroids)
+    centroids = train_centroids(vectors, ranks, seed=seed)
+    clusters = assign_clusters(vectors, centroids)
     groups: list[Rows] = []
-    pending = np.arange(len(quantized))
+    pending = np.arange(len(vectors))
     while True:
         # the second turn takes the leftovers of all buckets together; by then they fit one bucket
         # unless there were more than 2048 / L buckets, and then a third turn takes what is left
-        buckets = bucket_rows(quantized[pending], clusters[pending], centroids, max_rows=max_rows)
+        buckets = bucket_rows(vectors.subset(pending), clusters[pending], centroids, max_rows=max_rows)
         leftovers = []
         for bucket in buckets:
             rows = pending[bucket]
-            found = group_bucket(quantized[rows], clips_per_group=clips_per_group, ranks=ranks[rows])
+            found = group_bucket(vectors.take(rows), clips_per_group=clips_per_group, ranks=ranks[rows])
             groups.append(rows[found.groups])
             leftovers.append(rows[found.leftovers])
         left = np.sort(np.concatenate(leftovers))
