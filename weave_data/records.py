@@ -32,6 +32,7 @@ __all__ = [
     "FRAME_SCHEMA",
     "GROUP_SCHEMA",
     "PLAN_SCHEMA",
+    "QUALITY_SCHEMA",
     "REJECT_SCHEMA",
     "RESERVED_NAMES",
     "SAMPLE_SCHEMA",
@@ -73,7 +74,11 @@ class RejectReason(str, enum.Enum):
     TRUNCATED = "truncated"
     NO_FRAMES = "no_frames"
     CORRUPT = "corrupt"
+    NOT_AN_IMAGE = "not_an_image"
     TOO_SHORT = "too_short"
+    CLIP_REJECTED = "clip_rejected"
+    BAD_RECORD = "bad_record"
+    BAD_TURNS = "bad_turns"
 
     TIMEOUT = "timeout"
     KILLED = "killed"
@@ -91,7 +96,11 @@ CONTENT_REASONS = frozenset(
         RejectReason.TRUNCATED,
         RejectReason.NO_FRAMES,
         RejectReason.CORRUPT,
+        RejectReason.NOT_AN_IMAGE,
         RejectReason.TOO_SHORT,
+        RejectReason.BAD_RECORD,
+        RejectReason.BAD_TURNS,
+        RejectReason.CLIP_REJECTED,
     }
 )
 
@@ -125,6 +134,7 @@ FRAME_SCHEMA = pa.schema(
     [
         _required("clip_id", pa.string()),
         _required("source_frames", pa.int32()),  # n: frames a full decode presents
+        _required("source_seconds", pa.float32()),  # presentation time of the last frame minus the first
         _required("width", pa.int32()),  # of the stored frames, px
         _required("height", pa.int32()),
         _required("frame_index", _list_of(pa.int32())),  # in stored order
@@ -133,6 +143,22 @@ FRAME_SCHEMA = pa.schema(
         _required("frame_bytes", _list_of(pa.int32())),
     ]
 )
+
+QUALITY_SCHEMA = pa.schema(
+    [
+        _required("clip_id", pa.string()),
+        _required("sha256", pa.string()),  # of the bytes in the source
+        _required("duration_seconds", pa.float32()),  # 0: one picture
+        _required("frame_rate", pa.float32()),  # mean, frames per second; 0: one picture
+        _required("width", pa.int32()),  # of the source as it is shown, px
+        _required("height", pa.int32()),
+        _required("motion", pa.float32()),  # 0..1, the rules are in decode/measures.py
+        _required("black_fraction", pa.float32()),
+        _required("sharpness", pa.float32()),
+        _required("luma", pa.float32()),
+    ]
+)
+"""What decoding measures of a clip once, whatever frames are asked for."""
 
 REJECT_SCHEMA = pa.schema(
     [
@@ -325,6 +351,18 @@ class StageCount:
             filtered=merge(self.filtered, other.filtered),
             rejected=merge(self.rejected, other.rejected),
             duplicates=self.duplicates + other.duplicates,
+        )
+
+    def without(self, filtered: Mapping[str, int], *, epoch: int = 0) -> StageCount:
+        """The same, with more filtered out; stage labelled with the epoch when it is not the first."""
+        more = {reason: number for reason, number in filtered.items() if number}
+        return StageCount(
+            stage=self.stage + (f" epoch {epoch}" if epoch else ""),
+            num_in=self.num_in,
+            num_out=self.num_out - sum(more.values()),
+            filtered={**self.filtered, **more},
+            rejected=self.rejected,
+            duplicates=self.duplicates,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -177,7 +177,8 @@ def test_every_broken_clip_is_a_counted_reject_and_no_neighbour_suffers(
     store = open_store(str(tmp_path / "woven"))
     verify_output(store)
     manifest = read_manifest(store, "l1")
-    catalog, decode, weave = manifest.totals
+    catalog, decode, filtered, weave = manifest.totals
+    assert filtered.num_in == filtered.num_out == decode.num_out
     assert (catalog.num_in, catalog.duplicates) == (NUM_CLIPS + 1, 1)
     assert sum(catalog.rejected.values()) + sum(decode.rejected.values()) == 7
     assert weave.rejected == {"too_short": 1}  # 3 frames, the recipe wants 4

@@ -67,7 +67,7 @@ def test_every_sample_has_its_frames_captions_and_name(chosen, num_clips, seed) 
         seen += ids
         if len(ids) < chosen.clips_per_sample:
             num_short[row["split"]] += 1
-        per_clip = chosen.frames_per_clip
+        per_clip = chosen.clip_frame_counts[0]
         assert row["num_frames"] == len(row["frame_index"]) == len(ids) * per_clip
         assert row["frame_clip"] == [slot for slot in range(len(ids)) for _ in range(per_clip)]
         expected = [np.linspace(0, source[clip] - 1, per_clip).astype(int).tolist() for clip in ids]
@@ -82,7 +82,7 @@ def test_every_sample_has_its_frames_captions_and_name(chosen, num_clips, seed) 
         assert row["sample_id"] == reference_id(row)
     assert len(seen) == len(set(seen)) == groups.num_rows
     assert all(count <= (chosen.remainder == "keep") for count in num_short.values())
-    short = {clip for clip, count in source.items() if count < chosen.frames_per_clip}
+    short = {clip for clip, count in source.items() if count < chosen.clip_frame_counts[0]}
     assert set(rejects["clip_id"].to_pylist()) == short
     assert not short & set(seen)
     assert count_woven(chosen, num_clips=num_clips, rejects=rejects, groups=groups).is_balanced
@@ -163,7 +163,8 @@ def test_a_clip_that_is_too_short_is_rejected_with_what_to_change() -> None:
             "clip_id": "c00000",
             "key": "p/c00000.mp4",
             "reason": "too_short",
-            "detail": "asked for 4 frames, the video has 3; lower recipes.l4.frames_per_sample",
+            "detail": "asked for 4 frames, the video has 3; lower recipes.l4.frames_per_sample or set "
+            "short_clips: repeat-last",
         }
     ]
     assert eligible_clips(clips, frames.drop_columns("part"), recipe=recipe(4))[1]["part"][0].as_py() == ""

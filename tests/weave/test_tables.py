@@ -33,6 +33,7 @@ def vectors(num_rows: int) -> pa.Table:
 def entries(num_rows: int) -> pa.Table:
     lists = pa.array([list(range(index % 4)) for index in range(num_rows)])
     columns = {"clip_id": pa.array([str(index) for index in range(num_rows)], pa.string())}
+    columns["source_seconds"] = pa.array(np.arange(num_rows, dtype=np.float32))
     for name in ("source_frames", "width", "height"):
         columns[name] = pa.array(np.arange(num_rows, dtype=np.int32))
     for name in ("frame_index", "frame_seconds", "frame_offset", "frame_bytes"):

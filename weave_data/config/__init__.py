@@ -9,14 +9,20 @@ from weave_data.config.build import BuildConfig, load_build_config
 from weave_data.config.execution import ExecutionConfig, RejectsConfig
 from weave_data.config.frames import EmbeddingConfig, FramesConfig
 from weave_data.config.loading import StrictModel, load_config, parse_overrides, parse_scalar, read_yaml
-from weave_data.config.recipe import RecipeConfig, SplitConfig
+from weave_data.config.quality import FILTER_COLUMNS, FiltersConfig, RangeConfig
+from weave_data.config.recipe import MatchConfig, Portion, RecipeConfig, SplitConfig
 from weave_data.config.source import SourceConfig
 
 __all__ = [
     "BuildConfig",
     "EmbeddingConfig",
     "ExecutionConfig",
+    "FILTER_COLUMNS",
+    "FiltersConfig",
     "FramesConfig",
+    "MatchConfig",
+    "Portion",
+    "RangeConfig",
     "RecipeConfig",
     "RejectsConfig",
     "SourceConfig",

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from weave_data.config.execution import ExecutionConfig, RejectsConfig
 from weave_data.config.frames import EmbeddingConfig, FramesConfig
 from weave_data.config.loading import StrictModel, load_config_file
+from weave_data.config.quality import FiltersConfig
 from weave_data.config.recipe import RecipeConfig
 from weave_data.config.source import SourceConfig
 
@@ -23,6 +24,7 @@ class BuildConfig(StrictModel):
     source: SourceConfig
     frames: FramesConfig = FramesConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
+    filters: FiltersConfig = FiltersConfig()
     recipes: Annotated[list[RecipeConfig], Field(min_length=1)]
     rejects: RejectsConfig = RejectsConfig()
     output: str
@@ -38,8 +40,8 @@ class BuildConfig(StrictModel):
 
     @property
     def needs_embeddings(self) -> bool:
-        """True when a recipe groups by similarity."""
-        return any(recipe.needs_vectors for recipe in self.recipes)
+        """True when clips are compared by what they look like."""
+        return self.filters.near_duplicates is not None or any(r.needs_vectors for r in self.recipes)
 
     def semantic(self, recipe: RecipeConfig) -> dict[str, Any]:
         """Resolved settings that decide a recipe's bytes: no location, no execution.
@@ -49,10 +51,11 @@ class BuildConfig(StrictModel):
         settings: dict[str, Any] = {
             "source": self.source.model_dump(mode="json", exclude={"catalog", "videos"}),
             "frames": self.frames.model_dump(mode="json"),
+            "filters": self.filters.model_dump(mode="json", exclude_defaults=True),
             "recipe": recipe.model_dump(mode="json"),
             "rejects": {"quarantine": sorted(self.rejects.quarantine)},
         }
-        if recipe.needs_vectors:
+        if recipe.needs_vectors or self.filters.near_duplicates is not None:
             settings["embedding"] = self.embedding.model_dump(mode="json", exclude={"batch_size"})
         return settings
 

@@ -15,7 +15,7 @@ class FramesConfig(StrictModel):
     """How frames are stored; which ones are taken is the recipes' choice."""
 
     short_side_px: Annotated[int, Field(ge=16, le=4096)] = 336
-    format: Literal["jpeg"] = "jpeg"
+    format: Literal["jpeg", "png"] = "jpeg"
     quality: Annotated[int, Field(ge=1, le=100)] = 85
     decoder: Literal["pyav", "decord"] = "pyav"
 

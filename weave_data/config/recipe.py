@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from weave_data.config.captions import CaptionsConfig, PromptsConfig, QuestionsConfig
 from weave_data.config.loading import StrictModel
 from weave_data.records import RESERVED_NAMES
 
@@ -93,7 +94,10 @@ class RecipeConfig(StrictModel):
     match: MatchConfig | None = None
     seed: Annotated[int, Field(ge=0)] = 7
     prompt: str = DEFAULT_PROMPT
-    caption_join: Literal["parity"] = "parity"
+    prompts: PromptsConfig | None = None
+    caption_join: Literal["parity", "sentences", "numbered", "timed"] = "parity"
+    captions: CaptionsConfig | None = None
+    questions: QuestionsConfig | None = None
     remainder: Literal["drop", "keep"] = "drop"
     split: SplitConfig = SplitConfig()
     shard_rows: Annotated[int, Field(ge=1)] = 1024

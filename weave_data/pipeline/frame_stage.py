@@ -17,8 +17,9 @@ from weave_data.execute import ActorPool, Executor, Step
 from weave_data.pipeline.accounting import RejectBudget, check_balance, total
 from weave_data.pipeline.frames import EmbedActor, FrameOutcome, FrameWork, PartItem
 from weave_data.pipeline.progress import OnProgress
-from weave_data.records import REJECT_SCHEMA, StageCount
+from weave_data.records import QUALITY_SCHEMA, REJECT_SCHEMA, StageCount
 from weave_data.storage import SourceRoot, Store
+from weave_data.weave import frame_asks
 
 __all__ = ["FrameStage", "StoredFrames", "frame_counts", "part_items"]
 
@@ -27,14 +28,15 @@ __all__ = ["FrameStage", "StoredFrames", "frame_counts", "part_items"]
 class StoredFrames:
     """What the frame store and the vectors hold for this build.
 
-    `addresses` has one row per decoded clip (`shard.ADDRESS_SCHEMA`); `vectors` one receipt per part
-    in part order, empty when no recipe groups by similarity.
+    `addresses` has one row per decoded clip (`shard.ADDRESS_SCHEMA`); `quality` likewise
+    (`QUALITY_SCHEMA`); `vectors` one receipt per part in part order, empty when no clips are compared.
     """
 
     frames_key: str
     embed_key: str | None
     addresses: pa.Table
     rejects: pa.Table
+    quality: pa.Table
     count: StageCount
     vectors: tuple[EmbedReceipt, ...]
     open_clips: tuple[tuple[str, str], ...]
@@ -82,7 +84,7 @@ class FrameStage:
                 clip_memory_bytes=config.execution.clip_memory_bytes,
                 work_dir=None if config.execution.work_dir is None else scratch,
             ),
-            frame_counts=frame_counts(config),
+            asks=frame_asks(config.recipes),
             quarantine=frozenset(config.rejects.quarantine),
             embed_key=self._embed_key,
             embedding_frames=config.embedding.frames_per_clip if config.needs_embeddings else None,
@@ -132,6 +134,7 @@ class FrameStage:
             embed_key=self._embed_key,
             addresses=pa.concat_tables([receipt.addresses(self._frames_key) for receipt in receipts]),
             rejects=pa.concat_tables([REJECT_SCHEMA.empty_table(), *(r.rejects for r in receipts)]),
+            quality=pa.concat_tables([QUALITY_SCHEMA.empty_table(), *(r.quality for r in receipts)]),
             count=total("decode", (receipt.count for receipt in receipts)),
             vectors=tuple(embedded),
             open_clips=tuple(clip for receipt in receipts for clip in receipt.open_clips),

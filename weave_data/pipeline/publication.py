@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from weave_data.embed import read_vectors
 from weave_data.pipeline.finished import PublishedRecipe
 from weave_data.pipeline.frame_stage import StoredFrames
+from weave_data.pipeline.grouping import EpochGroups
 from weave_data.pipeline.weaving import WovenRecipe
 from weave_data.records import StageCount
 from weave_data.shard import Manifest, ShardEntry
@@ -34,12 +35,12 @@ def make_manifest(
     recipe = published.recipe
     weights: dict[str, str] = {}
     float_stages: dict[str, object] = {}
-    if recipe.strategy == "clustered" and frames.vectors:
+    if recipe.needs_vectors and frames.vectors:
         _, _, metadata = read_vectors(store.get(frames.vectors[0].path))
         weights = {"embedding": metadata["weights_sha256"]}
         float_stages = {
             "embedding": {"device": metadata["device"], "packages": json.loads(metadata["packages"])},
-            "groups": _group_notes(woven),
+            "groups": _group_notes(woven.epochs[0].groups),
         }
     return Manifest(
         recipe=recipe.name,
@@ -54,9 +55,11 @@ def make_manifest(
     )
 
 
-def _group_notes(woven: WovenRecipe) -> dict[str, object]:
-    """What was noted beside the groups when they were made."""
-    notes = {key.decode(): value.decode() for key, value in (woven.groups.schema.metadata or {}).items()}
+def _group_notes(groups: EpochGroups | None) -> dict[str, object]:
+    """What was noted beside the first epoch's groups when they were made."""
+    notes = {} if groups is None else groups.notes
+    if not notes:
+        return {}
     return {
         "mean_pair_cosine": _number(notes["mean_pair_cosine"]),
         "random_pair_cosine": _number(notes["random_pair_cosine"]),

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from weave_data.catalog import Catalog
 from weave_data.config import BuildConfig, RecipeConfig
+from weave_data.errors import ConfigError
 from weave_data.execute import Executor, Step
 from weave_data.pipeline.finished import PublishedRecipe
 from weave_data.pipeline.frame_stage import StoredFrames, part_items
+from weave_data.pipeline.grouping import GroupWork
 from weave_data.pipeline.progress import OnProgress
 from weave_data.pipeline.publication import make_manifest
-from weave_data.pipeline.shard_work import ShardItem, ShardOutcome, ShardWork, shard_item
-from weave_data.pipeline.weaving import WovenRecipe, weave_recipe
+from weave_data.pipeline.selecting import select_clips
+from weave_data.pipeline.shard_work import ShardCutter, ShardItem, ShardOutcome, ShardWork
+from weave_data.pipeline.weaving import Weaver, WovenRecipe
 from weave_data.shard import (
     Manifest,
     ShardReceipt,
     ShardRequest,
-    count_rows,
+    ShardSlice,
     make_fingerprint,
     manifest_sha256,
     publish,
@@ -33,8 +38,7 @@ from weave_data.storage import Store, commit_exact
 from weave_data.tables import table_bytes
 
 __all__ = ["RecipeResult", "RecipeStage"]
-
-FILES_BEFORE_SHARDS = 2  # groups and plan
+_SHARDS_AT_ONCE = 1024  # their plan rows and addresses are in the driver's memory: about 1 MB each
 
 
 @dataclass(frozen=True)
@@ -108,11 +112,11 @@ class RecipeStage:
             ConflictError: Another build published the name with other settings meanwhile.
             CommitError: A shard is committed with other bytes.
         """
-        clips = self._clips()
+        weaver = self._weaver()
         planned = []
         for index, entry in enumerate(published):
             if not entry.is_current:
-                planned.append(self._plan(entry, clips))
+                planned.append(self._plan(entry, weaver))
             on_progress("weave", index + 1, len(published), "recipes")
         shards = self._write_shards(planned, executor, on_progress)
         results = {entry.recipe.name: self._publish(entry, shards, replace=replace) for entry in planned}
@@ -121,32 +125,57 @@ class RecipeStage:
                 results[entry.recipe.name] = RecipeResult.of_manifest(entry.manifest, is_new=False)
         return [results[entry.recipe.name] for entry in published]
 
-    def _clips(self) -> pa.Table:
+    def _weaver(self) -> Weaver:
         items = part_items(self._catalog, self._config.source.limit)
         tables = [self._catalog.read_part(self._store, item.part).slice(0, item.num_clips) for item in items]
-        return pa.concat_tables(tables)
+        clips = pa.concat_tables(tables)
+        stored = clips.filter(pc.is_in(clips["clip_id"], value_set=self._frames.addresses["clip_id"]))
+        self._selected = select_clips(
+            stored,
+            self._frames.quality,
+            self._config.filters,
+            vectors=self._frames.vectors,
+            store=self._store,
+        )
+        return Weaver(
+            catalog_ids=clips["clip_id"].combine_chunks(),
+            selected=self._selected,
+            frames=self._frames.addresses,
+            store=self._store,
+            grouping=GroupWork(self._store, images=self._frames.vectors),
+            samples=self._samples,
+            drops_leaks=self._config.filters.val_leaks == "drop",
+        )
 
-    def _plan(self, entry: PublishedRecipe, clips: pa.Table) -> _Planned:
-        woven = weave_recipe(entry.recipe, clips=clips, frames=self._frames, store=self._store)
-        inputs: dict[str, object] = {
+    def _samples(self, recipe: RecipeConfig) -> pa.Table:
+        raise ConfigError(
+            f"recipes.{recipe.name}.strategy: given needs samples; source.kind {self._config.source.kind} "
+            "gives clips, choose another strategy"
+        )
+
+    def _plan(self, entry: PublishedRecipe, weaver: Weaver) -> _Planned:
+        woven = weaver.weave(entry.recipe)
+        inputs = {
             "catalog": self._catalog.key,
             "frames": self._frames.frames_key,
-            "groups": woven.groups_sha256,
-            "plan": woven.plan_sha256,
+            **woven.inputs(),
         }
         return _Planned(entry, woven, inputs, make_fingerprint(entry.settings, inputs))
 
     def _write_shards(
         self, planned: Sequence[_Planned], executor: Executor, on_progress: OnProgress
     ) -> dict[str, list[ShardReceipt]]:
-        items = [item for entry in planned for item in self._items(entry)]
+        num_shards = sum(len(_slices(entry)) for entry in planned)
         receipts: dict[str, list[ShardReceipt]] = {entry.recipe.name: [] for entry in planned}
-        outcomes: Iterable[ShardOutcome] = executor.run(
-            Step("shards", items, ShardWork(self._store, self._scratch))
-        )
-        for done, outcome in enumerate(outcomes, start=1):
-            receipts[outcome.recipe].append(outcome.receipt)
-            on_progress("shards", done, len(items), "shards")
+        work = ShardWork(self._store, self._scratch)
+        items = (item for entry in planned for item in self._items(entry))
+        done = 0
+        while batch := list(itertools.islice(items, _SHARDS_AT_ONCE)):
+            outcomes: Iterable[ShardOutcome] = executor.run(Step("shards", batch, work))
+            for outcome in outcomes:
+                done += 1
+                receipts[outcome.recipe].append(outcome.receipt)
+                on_progress("shards", done, num_shards, "shards")
         for shards in receipts.values():
             shards.sort(
                 key=lambda receipt: (receipt.entry.split != "train", receipt.entry.epoch, receipt.entry.path)
@@ -154,25 +183,40 @@ class RecipeStage:
         return receipts
 
     def _items(self, entry: _Planned) -> Iterator[ShardItem]:
-        recipe, plan = entry.recipe, entry.woven.plan
-        for piece in shard_slices(count_rows(plan), recipe.shard_rows):
-            path = shard_path(recipe.name, entry.fingerprint, piece)
-            request = ShardRequest(path, piece.split, piece.epoch, recipe.row_group_rows)
-            rows = plan.slice(piece.start, piece.num_rows)
-            yield shard_item(recipe.name, request, rows, self._frames.addresses)
+        """Shards with their plan rows; one epoch's plan is in memory at a time."""
+        recipe = entry.recipe
+        for epoch in entry.woven.epochs:
+            plan = epoch.read(self._store)
+            cut = ShardCutter(plan, self._frames.addresses)
+            for piece in shard_slices(epoch.num_rows, recipe.shard_rows):
+                path = shard_path(recipe.name, entry.fingerprint, piece)
+                request = ShardRequest(
+                    path, piece.split, piece.epoch, recipe.row_group_rows, recipe.pixels
+                )
+                yield cut.item(recipe.name, request, piece.start, piece.num_rows)
 
     def _publish(
         self, entry: _Planned, shards: dict[str, list[ShardReceipt]], *, replace: bool
     ) -> RecipeResult:
         receipts = shards[entry.recipe.name]
         rejects = pa.concat_tables(
-            [self._catalog.read_rejects(self._store), self._frames.rejects, entry.woven.rejects]
+            [
+                self._catalog.read_rejects(self._store),
+                self._frames.rejects,
+                self._selected.rejects,
+                entry.woven.rejects,
+            ]
         )
         commit_exact(self._store, f"rejects/{entry.fingerprint}.parquet", table_bytes(rejects))
         manifest = make_manifest(
             entry.published,
             inputs=entry.inputs,
-            totals=(self._catalog.count, self._frames.count, entry.woven.count),
+            totals=(
+                self._catalog.count,
+                self._frames.count,
+                *self._selected.counts,
+                *entry.woven.counts,
+            ),
             shards=[receipt.entry for receipt in receipts],
             frames=self._frames,
             woven=entry.woven,
@@ -181,5 +225,10 @@ class RecipeStage:
         is_new = publish(self._store, manifest, replace=replace)
         result = RecipeResult.of_manifest(manifest, is_new=is_new)
         written = entry.woven.files_written + sum(not receipt.is_reused for receipt in receipts)
-        reused = FILES_BEFORE_SHARDS + len(receipts) - written
+        reused = entry.woven.num_files + len(receipts) - written
         return dataclasses.replace(result, files_written=written, files_reused=reused)
+
+
+def _slices(entry: _Planned) -> list[ShardSlice]:
+    rows = entry.recipe.shard_rows
+    return [piece for epoch in entry.woven.epochs for piece in shard_slices(epoch.num_rows, rows)]

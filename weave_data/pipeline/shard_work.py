@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from weave_data.shard import ADDRESS_SCHEMA, ShardReceipt, ShardRequest, write_shard
 from weave_data.storage import Store
 
-__all__ = ["ShardItem", "ShardOutcome", "ShardWork", "shard_item"]
+__all__ = ["ShardCutter", "ShardItem", "ShardOutcome", "ShardWork"]
 
 
 @dataclass(frozen=True)
@@ -51,18 +52,44 @@ class ShardWork:
         return ShardOutcome(item.recipe, receipt)
 
 
-def shard_item(recipe: str, request: ShardRequest, plan: pa.Table, addresses: pa.Table) -> ShardItem:
-    """Join a plan slice with the addresses of its clips.
+class ShardCutter:
+    """Cuts a plan into shard items, each with the addresses of its clips: joined once, not per shard.
 
     Args:
-        recipe: Name, for the receipt.
-        request: Which shard.
-        plan: The slice's rows.
+        plan: PLAN_SCHEMA of one epoch.
         addresses: Address table of the whole build, `ADDRESS_SCHEMA`.
     """
-    clip_ids = pc.struct_field(pc.list_flatten(plan["clips"]), "clip_id")
-    wanted = addresses.filter(pc.is_in(addresses["clip_id"], value_set=clip_ids.combine_chunks()))
-    return ShardItem(recipe, request, _to_ipc(plan), _to_ipc(wanted.cast(ADDRESS_SCHEMA)))
+
+    def __init__(self, plan: pa.Table, addresses: pa.Table) -> None:
+        self._plan = plan.combine_chunks()
+        self._addresses = addresses.combine_chunks()
+        lists = plan["clips"].combine_chunks()
+        clip_ids = lists.flatten().field("clip_id")
+        self._rows = pc.index_in(clip_ids, value_set=_array(self._addresses["clip_id"]))
+        sizes = lists.value_lengths().to_numpy(zero_copy_only=False)
+        self._offsets = np.concatenate([[0], np.cumsum(sizes)])
+
+    def item(self, recipe: str, request: ShardRequest, start: int, num_rows: int) -> ShardItem:
+        """The shard of plan rows [start, start + num_rows).
+
+        Args:
+            recipe: Name, for the receipt.
+            request: Which shard.
+            start: First row.
+            num_rows: How many.
+        """
+        first, last = self._offsets[start], self._offsets[start + num_rows]
+        wanted = self._addresses.take(self._rows[first:last].unique().drop_null())
+        rows = self._plan.slice(start, num_rows)
+        return ShardItem(recipe, request, _to_ipc(rows), _to_ipc(wanted.cast(ADDRESS_SCHEMA)))
+
+
+def _array(column: pa.ChunkedArray) -> pa.Array:
+    return (
+        column.chunk(0)
+        if column.num_chunks == 1
+        else pa.concat_arrays([pa.array([], column.type), *column.chunks])
+    )
 
 
 def _to_ipc(table: pa.Table) -> bytes:

@@ -1,140 +1,221 @@
-"""One recipe before any pixel: eligible clips -> splits -> groups -> plan, each committed."""
+"""One recipe before any pixel: eligible clips -> splits -> groups -> plan, epoch by epoch, each committed."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weave_data.cluster import group_splits, mean_pair_cosine, random_pair_cosine
+from weave_data.cluster import split_of
 from weave_data.config import RecipeConfig
-from weave_data.embed import EmbedReceipt, read_vectors
-from weave_data.errors import SourceError
+from weave_data.errors import ConfigError, SourceError
 from weave_data.pipeline.accounting import check_balance
-from weave_data.pipeline.frame_stage import StoredFrames
-from weave_data.records import GROUP_SCHEMA, StageCount, content_key
-from weave_data.storage import Store, commit_exact, commit_first
+from weave_data.pipeline.grouping import EpochGroups, GroupWork
+from weave_data.pipeline.selecting import SelectedClips
+from weave_data.quality import drop_val_leaks
+from weave_data.records import PLAN_SCHEMA, REJECT_SCHEMA, StageCount, content_key
+from weave_data.shard import count_rows
+from weave_data.storage import Store, commit_exact
 from weave_data.tables import read_table_bytes, sha256_hex, table_bytes
-from weave_data.weave import count_woven, eligible_clips, make_plan
+from weave_data.weave import (
+    count_woven,
+    eligible_clips,
+    given_samples,
+    make_plan,
+    match_plan,
+    plan_members,
+    split_keys,
+)
 
-__all__ = ["WovenRecipe", "weave_recipe"]
+__all__ = ["Weaver", "WovenEpoch", "WovenRecipe"]
 
-GROUP_PACKAGES = ("faiss-cpu", "numpy")
+
+@dataclass(frozen=True)
+class WovenEpoch:
+    """One epoch's committed plan. `num_rows` counts its rows by (split, epoch), in plan order."""
+
+    epoch: int
+    path: str
+    sha256: str
+    num_rows: Mapping[tuple[str, int], int]
+    groups: EpochGroups | None
+    count: StageCount
+    files_written: int
+
+    def read(self, store: Store) -> pa.Table:
+        """The plan: PLAN_SCHEMA."""
+        return read_table_bytes(store.get(self.path), schema=PLAN_SCHEMA)
 
 
 @dataclass(frozen=True)
 class WovenRecipe:
-    """A recipe's committed plan; `groups` as stored."""
+    """A recipe's committed plans; `rejects` are those of its weaving."""
 
-    plan: pa.Table
-    plan_sha256: str
-    groups: pa.Table
-    groups_sha256: str
+    epochs: tuple[WovenEpoch, ...]
     rejects: pa.Table
-    count: StageCount
-    files_written: int
+
+    @property
+    def counts(self) -> tuple[StageCount, ...]:
+        """Accounting of each epoch."""
+        return tuple(epoch.count for epoch in self.epochs)
+
+    @property
+    def files_written(self) -> int:
+        """Groups and plans that this run committed."""
+        return sum(epoch.files_written for epoch in self.epochs)
+
+    @property
+    def num_files(self) -> int:
+        """Groups and plans in all."""
+        return sum(1 + (epoch.groups is not None) for epoch in self.epochs)
+
+    def inputs(self) -> dict[str, object]:
+        """Identities of groups and plans, for the fingerprint: [path, sha256] of each epoch."""
+        groups = [epoch.groups for epoch in self.epochs if epoch.groups is not None]
+        return {
+            "groups": [[item.path, item.sha256] for item in groups],
+            "plans": [[epoch.path, epoch.sha256] for epoch in self.epochs],
+        }
 
 
-def weave_recipe(recipe: RecipeConfig, *, clips: pa.Table, frames: StoredFrames, store: Store) -> WovenRecipe:
-    """Group and plan one recipe, or read what is committed.
+@dataclass(frozen=True)
+class _Clips:
+    """Clips of one recipe: what it can weave, and what it leaves out of `num_clips`."""
 
-    Args:
-        recipe: The recipe.
-        clips: `CLIP_SCHEMA` of the whole catalog (or the limit's prefix).
-        frames: What is stored; clips without stored frames were rejected before.
+    eligible: pa.Table
+    splits: pa.Array
+    rejects: pa.Table
+    leaked: pa.Table
+    num_clips: int
+
+
+@dataclass(frozen=True)
+class Weaver:
+    """Weaves recipes over one build's clips.
+
+    Attributes:
+        catalog_ids: string, ids of the whole catalog (or the limit's prefix), in its order.
+        selected: The clips that filters leave.
+        frames: `shard.ADDRESS_SCHEMA` of the clips with stored frames.
         store: The output.
-
-    Raises:
-        SourceError: No clip is left to weave.
+        grouping: Puts clips together.
+        samples: SAMPLE_SCHEMA for strategy `given`: what the source or a recipe's questions give.
+        drops_leaks: Val clips with a copy in train are left out.
     """
-    decoded = clips.filter(pc.is_in(clips["clip_id"], value_set=_array(frames.addresses["clip_id"])))
-    eligible, rejects = eligible_clips(decoded, frames.addresses, recipe=recipe)
-    if eligible.num_rows == 0:
-        raise SourceError(
-            f"recipes.{recipe.name}: none of {decoded.num_rows} decoded clips has the "
-            f"{recipe.frames_per_clip} frames it needs; lower frames_per_sample or see rejects/"
+
+    catalog_ids: pa.Array
+    selected: SelectedClips
+    frames: pa.Table
+    store: Store
+    grouping: GroupWork
+    samples: Callable[[RecipeConfig], pa.Table]
+    drops_leaks: bool = False
+
+    def weave(self, recipe: RecipeConfig) -> WovenRecipe:
+        """Group and plan every epoch of a recipe, or read what is committed.
+
+        Raises:
+            SourceError: No clip is left to weave.
+            ConfigError: `match` or `split` asks for more than there is.
+        """
+        clips = self.selected.clips
+        if recipe.strategy == "given":
+            return self._weave_given(recipe, clips)
+        eligible, rejects = eligible_clips(clips, self.frames, recipe=recipe)
+        if eligible.num_rows == 0:
+            raise SourceError(
+                f"recipes.{recipe.name}: none of {clips.num_rows} decoded clips has the "
+                f"{max(recipe.clip_frame_counts)} frames it needs; lower frames_per_sample or see rejects/"
+            )
+        splits = self._splits(recipe, _array(eligible["clip_id"]), self.catalog_ids)
+        eligible, splits, leaked = self._without_leaks(recipe, eligible, splits)
+        everything = _Clips(eligible, splits, rejects, leaked, clips.num_rows)
+        epochs = [self._weave_epoch(recipe, epoch, everything) for epoch in range(recipe.epochs)]
+        return WovenRecipe(tuple(epochs), pa.concat_tables([rejects, leaked]))
+
+    def _without_leaks(
+        self, recipe: RecipeConfig, clips: pa.Table, splits: pa.Array
+    ) -> tuple[pa.Table, pa.Array, pa.Table]:
+        """Clips and splits without the val clips that have a copy in train, and rejects of those."""
+        if not self.drops_leaks:
+            return clips, splits, REJECT_SCHEMA.empty_table()
+        clip_ids = _array(clips["clip_id"])
+        kept, rejects, _ = drop_val_leaks(clips, splits, self.selected.labels(clip_ids), recipe=recipe.name)
+        left = splits.filter(pc.is_in(clip_ids, value_set=_array(kept["clip_id"])))
+        return kept, left, rejects
+
+    def _weave_epoch(self, recipe: RecipeConfig, epoch: int, clips: _Clips) -> WovenEpoch:
+        num_val, eligible, splits = 0, clips.eligible, clips.splits
+        if epoch:  # only train is woven anew: val stays what it is measured on
+            is_train = pc.equal(splits, "train")
+            num_val = len(splits) - (pc.sum(is_train).as_py() or 0)
+            eligible, splits = eligible.filter(is_train), splits.filter(is_train)
+        groups = self.grouping.group(recipe, eligible, splits, epoch=epoch)
+        plan = make_plan(recipe, clips=eligible, frames=self.frames, groups=groups.table, epoch=epoch)
+        plan, num_cut = _matched(recipe, plan)
+        count = count_woven(
+            recipe,
+            num_clips=clips.num_clips,
+            rejects=clips.rejects,
+            groups=groups.table,
+            num_outside={"val_split": num_val, "val_leak": clips.leaked.num_rows},
+            num_apart=groups.num_apart,
         )
-    groups, groups_sha256, is_new = _groups(recipe, eligible, frames, store)
-    planned = make_plan(recipe, clips=eligible, frames=frames.addresses, groups=groups)
-    count = count_woven(recipe, num_clips=decoded.num_rows, rejects=rejects, groups=groups)
-    check_balance(count, where=f"recipe {recipe.name}")
-    data = table_bytes(planned)
-    plan_sha256 = sha256_hex(data)
-    key = content_key("plan", recipe=recipe.model_dump(mode="json"), groups=groups_sha256, sha256=plan_sha256)
-    committed = commit_exact(store, f"plans/{key}.parquet", data)
-    written = int(is_new) + int(committed.is_ours)
-    return WovenRecipe(planned, plan_sha256, groups, groups_sha256, rejects, count, written)
+        return self._commit(
+            recipe, epoch, plan, groups, count.without({"beyond_match": num_cut}, epoch=epoch)
+        )
+
+    def _weave_given(self, recipe: RecipeConfig, decoded: pa.Table) -> WovenRecipe:
+        samples = self.samples(recipe)
+        keys = split_keys(samples)
+        splits = self._splits(recipe, keys, keys)
+        given = given_samples(recipe, samples, splits, clips=decoded, frames=self.frames)
+        if not len(given.sample_keys):
+            raise SourceError(
+                f"recipes.{recipe.name}: none of {samples.num_rows} given samples is usable; see rejects/"
+            )
+        epochs = []
+        for epoch in range(recipe.epochs):
+            members, num_val = given.members, 0
+            if epoch:
+                is_train = pc.equal(members.splits, "train").to_numpy(zero_copy_only=False)
+                num_val = len(is_train) - int(is_train.sum())
+                members = members.take(is_train.nonzero()[0])
+            plan = plan_members(recipe, members, frames=self.frames, epoch=epoch)
+            plan, _ = _matched(recipe, plan)
+            count = given.balance.without(
+                {"val_split": num_val, "beyond_match": len(members.sizes) - plan.num_rows}, epoch=epoch
+            )
+            epochs.append(self._commit(recipe, epoch, plan, None, count))
+        return WovenRecipe(tuple(epochs), given.rejects)
+
+    def _splits(self, recipe: RecipeConfig, keys: pa.Array, everything: pa.Array) -> pa.Array:
+        """Split of each key: string[n]."""
+        last = recipe.split.val_last
+        if not last:
+            return split_of(keys, recipe.split.val_fraction)
+        if last >= len(everything):
+            raise ConfigError(
+                f"recipes.{recipe.name}.split.val_last: {last} of {len(everything)}; none is left to train on"
+            )
+        return pc.if_else(pc.is_in(keys, value_set=everything[-last:]), "val", "train")
+
+    def _commit(
+        self, recipe: RecipeConfig, epoch: int, plan: pa.Table, groups: EpochGroups | None, count: StageCount
+    ) -> WovenEpoch:
+        check_balance(count, where=f"recipe {recipe.name}")
+        data = table_bytes(plan)
+        sha256 = sha256_hex(data)
+        path = f"plans/{content_key('plan', recipe=recipe.name, sha256=sha256)}.parquet"
+        committed = commit_exact(self.store, path, data)
+        written = int(committed.is_ours) + int(groups is not None and groups.is_new)
+        return WovenEpoch(epoch, path, sha256, count_rows(plan), groups, count, written)
 
 
-def _groups(
-    recipe: RecipeConfig, eligible: pa.Table, frames: StoredFrames, store: Store
-) -> tuple[pa.Table, str, bool]:
-    """The committed groups, their sum, and whether this run made them."""
-    clip_ids = _array(eligible["clip_id"])
-    vectors = frames.vectors if recipe.strategy == "clustered" else ()
-    key = content_key(
-        "groups",
-        strategy=recipe.strategy,
-        clips_per_sample=recipe.clips_per_sample,
-        seed=recipe.seed,
-        remainder=recipe.remainder,
-        val_fraction=recipe.split.val_fraction,
-        clips=sha256_hex("\n".join(clip_ids.to_pylist()).encode()),
-        vectors=[receipt.sha256 for receipt in vectors],
-    )
-    path = f"groups/{key}.parquet"
-    if (there := store.head(path)) is not None and there.sha256 is not None:
-        return read_table_bytes(store.get(path), schema=GROUP_SCHEMA), there.sha256, False
-    table = _make_groups(recipe, clip_ids, _read_vectors(vectors, clip_ids, store))
-    committed = commit_first(store, path, table_bytes(table))
-    if not committed.is_ours:
-        table = read_table_bytes(store.get(path), schema=GROUP_SCHEMA)
-    return table, committed.sha256, committed.is_ours
-
-
-def _make_groups(
-    recipe: RecipeConfig, clip_ids: pa.Array, vectors: npt.NDArray[np.float32] | None
-) -> pa.Table:
-    """Groups of both splits; how alike they are, and the versions that made them, as metadata."""
-    groups = group_splits(
-        clip_ids,
-        vectors,
-        strategy=recipe.strategy,
-        clips_per_group=recipe.clips_per_sample,
-        seed=recipe.seed,
-        remainder=recipe.remainder,
-        val_fraction=recipe.split.val_fraction,
-    ).table
-    if vectors is None:
-        return groups
-    notes = {
-        "mean_pair_cosine": f"{mean_pair_cosine(groups, clip_ids, vectors):.4f}",
-        "random_pair_cosine": f"{random_pair_cosine(vectors):.4f}",
-        "packages": json.dumps({name: version(name) for name in GROUP_PACKAGES}, sort_keys=True),
-    }
-    return groups.replace_schema_metadata(notes)
-
-
-def _read_vectors(
-    receipts: Sequence[EmbedReceipt], clip_ids: pa.Array, store: Store
-) -> npt.NDArray[np.float32] | None:
-    """float32[len(clip_ids), dim] in the order of `clip_ids`; None when there are no vectors."""
-    if not receipts:
-        return None
-    names: list[str] = []
-    blocks: list[npt.NDArray[np.float32]] = []
-    for receipt in receipts:
-        ids, block, _ = read_vectors(store.get(receipt.path))
-        names += ids
-        blocks.append(block)
-    rows = pc.index_in(clip_ids, value_set=pa.array(names, pa.string())).to_numpy(zero_copy_only=False)
-    return np.concatenate(blocks)[rows.astype(np.int64)]
+def _matched(recipe: RecipeConfig, plan: pa.Table) -> tuple[pa.Table, int]:
+    return (plan, 0) if recipe.match is None else match_plan(plan, recipe.match, recipe=recipe.name)
 
 
 def _array(column: pa.ChunkedArray) -> pa.Array:

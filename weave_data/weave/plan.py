@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +15,19 @@ from weave_data.records import PLAN_SCHEMA, RejectReason, StageCount
 from weave_data.weave.identity import identify, shard_order
 from weave_data.weave.rows import Members, gather_members, plan_columns
 
-__all__ = ["count_woven", "make_plan"]
+__all__ = ["count_woven", "make_plan", "plan_members"]
 
 _BLOCK_GROUPS = 65_536  # bounds memory, and the text of a block below 2 GiB of offsets
 
 
 def make_plan(
-    recipe: RecipeConfig, *, clips: pa.Table, frames: pa.Table, groups: pa.Table, epoch: int = 0
+    recipe: RecipeConfig,
+    *,
+    clips: pa.Table,
+    frames: pa.Table,
+    groups: pa.Table,
+    epoch: int = 0,
+    prompts: Sequence[str] | None = None,
 ) -> pa.Table:
     """Compose every sample of a recipe; no pixel is read.
 
@@ -31,9 +38,12 @@ def make_plan(
     Args:
         recipe: Frames, prompt, caption join and seed.
         clips: CLIP_SCHEMA; clips in no group are left out.
-        frames: `clip_id` and `source_frames` of decoded clips.
-        groups: GROUP_SCHEMA, `group_index` unique to a group (as `cluster.group_splits` numbers them).
-        epoch: Label of the rows; the groups of another epoch come from another seed.
+        frames: `clip_id`, `source_frames` and `source_seconds` of decoded clips; their addresses where
+            the caption join names times.
+        groups: GROUP_SCHEMA, `group_index` unique to a group (as `cluster.group_splits` numbers them),
+            and `portion` where the recipe has several.
+        epoch: Label of the rows; another epoch has other groups.
+        prompts: What the human turn is chosen from; by default the recipe's one prompt.
 
     Returns:
         PLAN_SCHEMA, a pure function of the arguments' rows in whatever order they come.
@@ -42,45 +52,73 @@ def make_plan(
         AccountingError: Groups, clips and frames do not fit together.
     """
     members = gather_members(recipe, clips=clips, frames=frames, groups=groups)
-    found = [identify(plan_columns(block, recipe, epoch=epoch)) for block in _blocks(members)]
+    return plan_members(recipe, members, frames=frames, epoch=epoch, prompts=prompts)
+
+
+def plan_members(
+    recipe: RecipeConfig,
+    members: Members,
+    *,
+    frames: pa.Table,
+    epoch: int,
+    prompts: Sequence[str] | None = None,
+) -> pa.Table:
+    """`make_plan` of members already gathered."""
+    columns_of = partial(
+        plan_columns, recipe=recipe, epoch=epoch, frames=frames, prompts=prompts or (recipe.prompt,)
+    )
+    found = [identify(columns_of(block)) for block in _blocks(members)]
     sample_ids = pa.concat_arrays(found) if found else pa.array([], pa.string())
     order = shard_order(sample_ids, members.splits, seed=recipe.seed)
     batches = []
     for part in _parts(order):
-        columns = plan_columns(members.take(part), recipe, epoch=epoch)
+        columns = columns_of(members.take(part))
         columns["sample_id"] = sample_ids.take(pa.array(part))
         batches.append(pa.record_batch([columns[name] for name in PLAN_SCHEMA.names], schema=PLAN_SCHEMA))
     return pa.Table.from_batches(batches, schema=PLAN_SCHEMA)
 
 
-def count_woven(recipe: RecipeConfig, *, num_clips: int, rejects: pa.Table, groups: pa.Table) -> StageCount:
-    """Account for the clips of one recipe.
+def count_woven(
+    recipe: RecipeConfig,
+    *,
+    num_clips: int,
+    rejects: pa.Table,
+    groups: pa.Table,
+    num_outside: Mapping[str, int] | None = None,
+    num_apart: int = 0,
+) -> StageCount:
+    """Account for the clips of one epoch of a recipe.
 
     Args:
         recipe: Tells how many clips may be left over.
         num_clips: Decoded clips that came in.
         rejects: Those that `eligible_clips` refused.
-        groups: Those that are woven.
+        groups: Those that are grouped.
+        num_outside: Clips that were not to be grouped, by reason.
+        num_apart: Clips that grouping may leave out because they must not share a sample.
 
     Returns:
         Clips in, clips woven, the remainder of grouping and the rejects by reason.
 
     Raises:
-        AccountingError: More clips are missing than grouping may leave over: L - 1 in each split, none
-            with `remainder: keep`.
+        AccountingError: More clips are missing than grouping may leave over: L - 1 in each split and
+            portion, none with `remainder: keep`.
     """
-    remainder = num_clips - rejects.num_rows - groups.num_rows
-    limit = 0 if recipe.remainder == "keep" else 2 * (recipe.clips_per_sample - 1)
+    outside = dict(num_outside or {})
+    remainder = num_clips - rejects.num_rows - groups.num_rows - sum(outside.values())
+    allowed = 2 * sum(portion.num_clips - 1 for portion in recipe.portions)
+    limit = (0 if recipe.remainder == "keep" else allowed) + num_apart
     if not 0 <= remainder <= limit:
         raise AccountingError(
             f"recipe {recipe.name}: {num_clips} clips in, {rejects.num_rows} rejected, {groups.num_rows} "
             f"grouped: {remainder} left over, at most {limit} can be; delete this recipe's groups and rebuild"
         )
+    filtered = {"remainder": remainder, **outside}
     return StageCount(
         stage=f"weave {recipe.name}",
         num_in=num_clips,
         num_out=groups.num_rows,
-        filtered={"remainder": remainder} if remainder else {},
+        filtered={name: number for name, number in filtered.items() if number},
         rejected={RejectReason.TOO_SHORT.value: rejects.num_rows} if rejects.num_rows else {},
     )
 
