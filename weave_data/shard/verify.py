@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weave_data.errors import VerificationError
-from weave_data.shard.manifest import Manifest, make_fingerprint, manifest_sha256, parse_manifest
+from weave_data.shard.manifest import Manifest, ShardEntry, make_fingerprint, manifest_sha256, parse_manifest
 from weave_data.shard.publish import current_key, immutable_key, list_recipes
 from weave_data.shard.slices import ShardSlice, shard_path
 from weave_data.shard.verify_frames import FrameTars
@@ -144,6 +144,9 @@ def _layout_problems(manifest: Manifest) -> Iterator[str]:
         yield "shards of one split and epoch do not lie together"
     for split, epoch in groups:
         shards = manifest.select(split=split, epoch=epoch)
+        if "removed" in manifest.inputs:
+            yield from _shortened_problems(manifest, shards)
+            continue
         for index, shard in enumerate(shards):
             piece = ShardSlice(split, epoch, index, 0, shard.rows)
             if shard.path != shard_path(manifest.recipe, manifest.fingerprint, piece):
@@ -151,6 +154,21 @@ def _layout_problems(manifest: Manifest) -> Iterator[str]:
             is_full = shard.rows == manifest.shard_rows
             if not is_full and (index + 1 < len(shards) or not 0 < shard.rows < manifest.shard_rows):
                 yield f"{shard.path}: {shard.rows} rows, a full shard has {manifest.shard_rows}"
+
+
+def _shortened_problems(manifest: Manifest, shards: Sequence[ShardEntry]) -> Iterator[str]:
+    """After a take-down: shards that held no removed clip lie where they were, the others may be shorter."""
+    fingerprints = (*manifest.inputs["removed"]["of"], manifest.fingerprint)
+    last = -1
+    for shard in shards:
+        index = int(shard.path.rpartition("shard-")[2].removesuffix(".parquet"))
+        piece = ShardSlice(shard.split, shard.epoch, index, 0, shard.rows)
+        places = {shard_path(manifest.recipe, fingerprint, piece) for fingerprint in fingerprints}
+        if shard.path not in places or index <= last:
+            yield f"{shard.path} is listed after shard {last} of {shard.split}, epoch {shard.epoch}"
+        if not 0 < shard.rows <= manifest.shard_rows:
+            yield f"{shard.path}: {shard.rows} rows, a shard has at most {manifest.shard_rows}"
+        last = index
 
 
 def _check_shards(

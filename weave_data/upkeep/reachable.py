@@ -20,13 +20,13 @@ import pyarrow as pa
 from weave_data.embed import embed_key
 from weave_data.frame_policy import linspace_table
 from weave_data.keyed_hash import keyed_hashes
-from weave_data.shard import Manifest
+from weave_data.shard import Manifest, ShardEntry
 from weave_data.storage import ObjectInfo, Store
 from weave_data.upkeep.columns import iter_columns, open_parquet
 from weave_data.upkeep.outputs import catalog_entries, flat_values, input_catalogs
 from weave_data.upkeep.sample_keys import iter_samples
 
-__all__ = ["Reachable", "find_reachable", "needed_layers"]
+__all__ = ["Reachable", "addressed_tars", "find_reachable", "needed_layers"]
 
 _FRAME_COLUMNS = ("clips.list.element.clip_id", "frame_clip", "frame_index")
 _STEP = np.uint64(0x9E3779B97F4A7C15)  # odd: frames of one clip get distinct hashes
@@ -67,7 +67,8 @@ def find_reachable(store: Store, manifests: Sequence[Manifest]) -> Reachable:
     tars: set[str] = set()
     for manifest in manifests:
         frames += [np.unique(_frame_hashes(table)) for table in iter_samples(store, manifest, _FRAME_COLUMNS)]
-        tars.update(_addressed_tars(store, manifest))
+        if manifest.pixels == "reference":
+            tars.update(tar for shard in manifest.shards for tar in addressed_tars(store, shard))
     catalogs = {key for manifest in manifests for key in input_catalogs(manifest)}
     embeddings = [m.configuration["embedding"] for m in manifests if "embedding" in m.configuration]
     return Reachable(
@@ -116,15 +117,13 @@ def _array(column: Any) -> Any:
     return column
 
 
-def _addressed_tars(store: Store, manifest: Manifest) -> set[str]:
-    """Tars that reference shards read their pixels from; inline shards need none."""
+def addressed_tars(store: Store, shard: ShardEntry) -> set[str]:
+    """Tars that a reference shard reads its pixels from; an inline one needs none."""
+    if "frame_tar" not in open_parquet(store, shard.path, shard.bytes).schema_arrow.names:
+        return set()
     found: set[str] = set()
-    for shard in manifest.shards:
-        file = open_parquet(store, shard.path, shard.bytes)
-        if "frame_tar" not in file.schema_arrow.names:
-            return found
-        for table in iter_columns(store, shard.path, shard.bytes, ["frame_tar"]):
-            found.update(_array(table["frame_tar"]).flatten().unique().cast(pa.string()).to_pylist())
+    for table in iter_columns(store, shard.path, shard.bytes, ["frame_tar"]):
+        found.update(_array(table["frame_tar"]).flatten().unique().cast(pa.string()).to_pylist())
     return found
 
 
@@ -141,25 +140,28 @@ def needed_layers(store: Store, files: Sequence[ObjectInfo], reachable: Reachabl
         reachable: What the manifests refer to.
     """
     keys = {info.key for info in files}
-    part = unquote(files[0].key.split("/")[-2])
+    is_ours = unquote(files[0].key.split("/")[-2]) in reachable.parts
     stays = set()
     for info in files:
         name = info.key.removesuffix(".parquet")
         if name == info.key or "." in name.rpartition("/")[2]:
             continue  # a tar, rejects or measurements
-        told = any(f"{name}.{kind}.parquet" in keys for kind in ("rejects", "quality"))
-        is_told = told and part in reachable.parts
-        if f"{name}.tar" in reachable.tars or is_told or _shows(store, info, reachable):
+        is_told = is_ours and f"{name}.rejects.parquet" in keys
+        if f"{name}.tar" in reachable.tars or is_told or _shows(store, info, reachable, is_ours=is_ours):
             stays.add(name)
     return stays
 
 
-def _shows(store: Store, info: ObjectInfo, reachable: Reachable) -> bool:
+def _shows(store: Store, info: ObjectInfo, reachable: Reachable, *, is_ours: bool) -> bool:
     """True when a layer holds a frame that a plan shows or an embedder looked at."""
     file = open_parquet(store, info.key, info.size_bytes)
     table = file.read(columns=["clip_id", "source_frames", "frame_index"], use_threads=False)
     if not table.num_rows:
         return False
+    if is_ours and "quality" in file.schema_arrow.names:
+        measured = file.read(columns=["quality"], use_threads=False)["quality"]
+        if measured.null_count < len(measured):
+            return True  # later layers don't measure again
     lists = _array(table["frame_index"])
     counts = lists.value_lengths().to_numpy(zero_copy_only=False)
     clips = keyed_hashes(table["clip_id"], key="frames")

@@ -23,7 +23,7 @@ from weave_data.storage import Store
 from weave_data.tables import read_table_bytes, sha256_hex
 from weave_data.upkeep.outputs import current_manifests
 
-__all__ = ["Retry", "catalog_round", "retry_clips", "retry_identity", "retry_rounds"]
+__all__ = ["Retry", "catalog_round", "retry_clips", "retry_identity", "retry_rounds", "rewrite_retries"]
 
 _NOT_RETRIED = {
     "too_short": "is decided by a recipe: ask for fewer frames in frames_per_sample",
@@ -76,11 +76,25 @@ def retry_clips(store: Store, *, reason: str) -> Retry:
         listed = ", ".join(sorted(set(known) - set(_NOT_RETRIED))) or "none"
         raise ConfigError(f"{store.uri}: no clip is refused as {reason!r}; reasons to retry: {listed}")
     stages = tuple(sorted(set(found.values())))
-    data = canonical_json({"reason": reason, "stages": stages, "clip_ids": sorted(found)})
+    key = _put_next(store, {"reason": reason, "stages": stages, "clip_ids": sorted(found)})
+    return Retry(key, reason, stages, len(found))
+
+
+def rewrite_retries(store: Store, clip_ids: frozenset[str]) -> None:
+    """Write retries anew without some clips, under new numbers; rounds are counted, so they stay."""
+    for number, values in list(_retries(store)):
+        if clip_ids.intersection(values["clip_ids"]):
+            kept = [name for name in values["clip_ids"] if name not in clip_ids]
+            if kept or "catalog" in values["stages"]:
+                _put_next(store, {**values, "clip_ids": kept})
+            store.delete(f"retries/{number}.json")
+
+
+def _put_next(store: Store, values: dict[str, Any]) -> str:
     number = max((number for number, _ in _retries(store)), default=0) + 1
-    while not store.put_new(f"retries/{number}.json", data).is_ours:
+    while not store.put_new(f"retries/{number}.json", canonical_json(values)).is_ours:
         number += 1  # somebody else retries at this moment
-    return Retry(f"retries/{number}.json", reason, stages, len(found))
+    return f"retries/{number}.json"
 
 
 def _retries(store: Store) -> Iterator[tuple[int, dict[str, Any]]]:
