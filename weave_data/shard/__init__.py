@@ -12,6 +12,7 @@ Shards load without this package too: any Parquet reader sees the columns of `re
 
 from weave_data.shard.addresses import ADDRESS_SCHEMA, locate_frames
 from weave_data.shard.footers import read_footer
+from weave_data.shard.images import image_format
 from weave_data.shard.manifest import (
     Difference,
     Manifest,
@@ -56,6 +57,7 @@ __all__ = [
     "count_rows",
     "find_sample",
     "first_difference",
+    "image_format",
     "iter_rows",
     "list_recipes",
     "load_manifest",
