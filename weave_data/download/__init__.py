@@ -1,0 +1,1 @@
+"""Downloads: files of public data sets, checked and resumable."""
