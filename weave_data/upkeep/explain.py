@@ -20,16 +20,15 @@ import pyarrow.compute as pc
 from weave_data.errors import ConfigError, VerificationError
 from weave_data.report.card import flatten_settings
 from weave_data.shard import Manifest, ShardEntry, manifest_sha256, read_row_group
-from weave_data.storage import Store
+from weave_data.storage import ObjectInfo, Store
 from weave_data.tables import read_table_bytes
 from weave_data.upkeep.columns import iter_columns, open_parquet
 from weave_data.upkeep.outputs import (
     CatalogEntry,
     catalog_entries,
     current_manifests,
-    find_by_sum,
     input_catalogs,
-    plan_of,
+    stored_inputs,
 )
 
 __all__ = ["ClipOrigin", "Explanation", "TextOrigin", "explain_sample"]
@@ -153,16 +152,16 @@ def explain_sample(store: Store, sample_id: str, *, recipe: str | None = None) -
         VerificationError: The plan or a file it came from is not stored.
     """
     found = [
-        (manifest, plan_key, size, place)
+        (manifest, place)
         for manifest in current_manifests(store, recipe)
-        for plan_key, size, place in _find(store, manifest, sample_id)
+        for place in _find(store, manifest, sample_id)
     ]
     if len(found) != 1:
         known = "no sample has" if not found else f"{len(found)} samples have"
         raise ConfigError(f"{store.uri}: {known} an id beginning with {sample_id!r}; give more of the id")
-    manifest, plan_key, size, place = found[0]
-    row = _plan_row(store, plan_key, size, place)
-    shard, position, row_in_shard = _position(manifest, place)
+    manifest, place = found[0]
+    row = _plan_row(store, place)
+    shard, row_in_shard = _shard_row(manifest, place)
     seconds = _seconds(store, manifest, shard, row_in_shard, row["sample_id"])
     return Explanation(
         sample_id=row["sample_id"],
@@ -170,7 +169,7 @@ def explain_sample(store: Store, sample_id: str, *, recipe: str | None = None) -
         strategy=row["strategy"],
         split=row["split"],
         epoch=row["epoch"],
-        position=position,
+        position=place.position,
         shard=shard.path,
         row=row_in_shard,
         clips=_clips(store, manifest, row, seconds),
@@ -181,23 +180,47 @@ def explain_sample(store: Store, sample_id: str, *, recipe: str | None = None) -
     )
 
 
-def _find(store: Store, manifest: Manifest, prefix: str) -> list[tuple[str, int, int]]:
-    """(plan key, its size, row) of the samples whose id begins with `prefix`."""
-    plan = plan_of(store, manifest)
-    if plan is None:
+@dataclass(frozen=True)
+class _Place:
+    """Row `row` of a plan; number `position` of its split and epoch."""
+
+    plan: ObjectInfo
+    row: int
+    split: str
+    epoch: int
+    position: int
+
+
+def _find(store: Store, manifest: Manifest, prefix: str) -> list[_Place]:
+    """Samples whose id begins with `prefix`; within a split and epoch plan order is reading order."""
+    plans = stored_inputs(store, manifest, "plans")
+    if plans is None:
         raise VerificationError(
             f"{store.uri}: the plan of recipe {manifest.recipe} is not stored; build again to restore it"
         )
-    found, first = [], 0
-    for table in iter_columns(store, plan.key, plan.size_bytes, ["sample_id"]):
-        rows = pc.indices_nonzero(pc.starts_with(table["sample_id"], prefix)).to_pylist()
-        found += [(plan.key, plan.size_bytes, first + row) for row in rows]
-        first += table.num_rows
+    found: list[_Place] = []
+    for plan in plans:
+        first, counts = 0, dict[tuple[str, int], int]()
+        for table in iter_columns(store, plan.key, plan.size_bytes, ["sample_id", "split", "epoch"]):
+            for row in pc.indices_nonzero(pc.starts_with(table["sample_id"], prefix)).to_pylist():
+                group = (table["split"][row].as_py(), table["epoch"][row].as_py())
+                before = counts.get(group, 0) + _count(table.slice(0, row)).get(group, 0)
+                found.append(_Place(plan, first + row, *group, before))
+            for group, number in _count(table).items():
+                counts[group] = counts.get(group, 0) + number
+            first += table.num_rows
     return found
 
 
-def _plan_row(store: Store, key: str, size_bytes: int, row: int) -> dict[str, Any]:
-    file = open_parquet(store, key, size_bytes)
+def _count(table: pa.Table) -> dict[tuple[str, int], int]:
+    """Rows by split and epoch."""
+    counts = table.group_by(["split", "epoch"]).aggregate([([], "count_all")]).to_pylist()
+    return {(row["split"], row["epoch"]): row["count_all"] for row in counts}
+
+
+def _plan_row(store: Store, place: _Place) -> dict[str, Any]:
+    file = open_parquet(store, place.plan.key, place.plan.size_bytes)
+    row = place.row
     for index in range(file.num_row_groups):
         rows = file.metadata.row_group(index).num_rows
         if row < rows:
@@ -206,14 +229,12 @@ def _plan_row(store: Store, key: str, size_bytes: int, row: int) -> dict[str, An
     raise AssertionError("the row was found in this file")
 
 
-def _position(manifest: Manifest, row: int) -> tuple[ShardEntry, int, int]:
-    """Shard, position within split and epoch, row within the shard; plan order is reading order."""
-    position, group = row, None
-    for shard in manifest.shards:
-        if (shard.split, shard.epoch) != group:
-            group, position = (shard.split, shard.epoch), row
+def _shard_row(manifest: Manifest, place: _Place) -> tuple[ShardEntry, int]:
+    """Shard of a sample, and its row within it."""
+    row = place.position
+    for shard in manifest.select(split=place.split, epoch=place.epoch):
         if row < shard.rows:
-            return shard, position, row
+            return shard, row
         row -= shard.rows
     raise VerificationError(f"recipe {manifest.recipe}: its plan has more rows than its shards; run verify")
 
@@ -233,7 +254,7 @@ def _clips(
 ) -> tuple[ClipOrigin, ...]:
     clip_ids = [clip["clip_id"] for clip in row["clips"]]
     given = _catalog_rows(store, manifest, clip_ids)
-    groups = _groups(store, manifest, clip_ids)
+    groups = _groups(store, manifest, clip_ids, row["epoch"])
     file = _caption_file(manifest)
     found = []
     for slot, clip in enumerate(row["clips"]):
@@ -296,17 +317,17 @@ def _catalog_rows(
     )
 
 
-def _groups(store: Store, manifest: Manifest, clip_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Group and slot of each clip, where the recipe's groups are stored."""
-    sums = manifest.inputs.get("groups")
-    info = find_by_sum(store, "groups/", sums) if isinstance(sums, str) else None
-    if info is None:
-        return {}
+def _groups(
+    store: Store, manifest: Manifest, clip_ids: Sequence[str], epoch: int
+) -> dict[str, tuple[int, int]]:
+    """Group and slot of each clip in the epoch, where the recipe's groups are stored."""
+    stored = stored_inputs(store, manifest, "groups") or []
     wanted = pa.array(clip_ids, pa.string())
     found: dict[str, tuple[int, int]] = {}
-    for table in iter_columns(store, info.key, info.size_bytes, ["clip_id", "group_index", "slot"]):
-        for row in table.filter(pc.is_in(table["clip_id"], value_set=wanted)).to_pylist():
-            found[row["clip_id"]] = (row["group_index"], row["slot"])
+    for info in stored[epoch : epoch + 1]:
+        for table in iter_columns(store, info.key, info.size_bytes, ["clip_id", "group_index", "slot"]):
+            for row in table.filter(pc.is_in(table["clip_id"], value_set=wanted)).to_pylist():
+                found[row["clip_id"]] = (row["group_index"], row["slot"])
     return found
 
 

@@ -133,7 +133,7 @@ def _classified(store: Store, reachable: Reachable) -> Iterator[tuple[ObjectInfo
                 yield from _frames(store, list(files), reachable)
         else:
             for info in infos:
-                yield info, _kind(store, room, info, reachable)
+                yield info, _kind(room, info, reachable)
 
 
 def _frames(
@@ -149,7 +149,7 @@ def _frames(
         yield info, None if f"{folder}/{name.partition('.')[0]}" in stays else "frames"
 
 
-def _kind(store: Store, room: str, info: ObjectInfo, reachable: Reachable) -> str | None:
+def _kind(room: str, info: ObjectInfo, reachable: Reachable) -> str | None:
     levels = info.key.split("/")
     match room:
         case "catalog" if len(levels) == 3:
@@ -157,10 +157,9 @@ def _kind(store: Store, room: str, info: ObjectInfo, reachable: Reachable) -> st
         case "embeddings" if len(levels) == 4:
             stem = levels[3].removesuffix(".parquet").rpartition("-")[0]
             is_needed = levels[1] in reachable.names | reachable.embed_keys and stem in reachable.parts
-            return None if is_needed else "vectors"
+            return None if is_needed or reachable.keeps_vectors else "vectors"
         case "groups" | "plans" if len(levels) == 2:
-            found = store.head(info.key)
-            return None if found is None or found.sha256 in reachable.names else room
+            return None if info.key in reachable.names else room
         case "rejects" if len(levels) == 2:
             return None if levels[1].removesuffix(".parquet") in reachable.fingerprints else "rejects"
         case "runs":

@@ -98,7 +98,8 @@ def planned_shards(store: Store, inventory: Inventory, config: BuildConfig | Non
     """
     shard_rows = {recipe.name: recipe.shard_rows for recipe in config.recipes} if config else {}
     planned: dict[str, int] = {}
-    for info in sorted(inventory.plans, key=lambda plan: plan.modified or 0.0):
+    epochs: dict[str, dict[tuple[str, int], int]] = {}
+    for info in sorted(inventory.plans, key=lambda plan: plan.modified or 0.0):  # the newest of an epoch wins
         rows: dict[tuple[str, int], int] = {}
         name = ""
         for table in iter_columns(store, info.key, info.size_bytes, ["recipe", "split", "epoch"]):
@@ -107,8 +108,9 @@ def planned_shards(store: Store, inventory: Inventory, config: BuildConfig | Non
             for row in counts.to_pylist():
                 key = (row["split"], row["epoch"])
                 rows[key] = rows.get(key, 0) + row["count_all"]
-        if name in shard_rows:
-            planned[name] = len(shard_slices(rows, shard_rows[name]))
+        epochs.setdefault(name, {}).update(rows)
+    for name in epochs.keys() & shard_rows.keys():
+        planned[name] = len(shard_slices(epochs[name], shard_rows[name]))
     for name in list_recipes(store):
         manifest = read_manifest(store, name)
         folders = inventory.shards.get(name, {})

@@ -17,10 +17,9 @@ __all__ = [
     "all_manifests",
     "catalog_entries",
     "current_manifests",
-    "find_by_sum",
     "flat_values",
     "input_catalogs",
-    "plan_of",
+    "stored_inputs",
 ]
 
 
@@ -74,19 +73,19 @@ def flat_values(value: Any) -> Iterator[str]:
         yield value
 
 
-def find_by_sum(store: Store, prefix: str, sha256: str) -> ObjectInfo | None:
-    """The object below `prefix` with this content: names of plans and groups are keys, not sums."""
-    for listed in store.list(prefix):
-        info = store.head(listed.key)
-        if info is not None and info.sha256 == sha256:
-            return info
-    return None
+def stored_inputs(store: Store, manifest: Manifest, name: str) -> list[ObjectInfo] | None:
+    """The stored files of one input of a recipe, `plans` or `groups`: one an epoch, in order.
 
-
-def plan_of(store: Store, manifest: Manifest) -> ObjectInfo | None:
-    """The stored plan of a published recipe; None when it is gone."""
-    sha256 = manifest.inputs.get("plan")
-    return find_by_sum(store, "plans/", sha256) if isinstance(sha256, str) else None
+    Returns:
+        None when the inputs name none, or one that they name is gone.
+    """
+    found = []
+    for key, _ in manifest.inputs.get(name, ()):
+        info = next(iter(store.list(key)), None)
+        if info is None or info.key != key:
+            return None
+        found.append(info)
+    return found or None
 
 
 def input_catalogs(manifest: Manifest) -> tuple[str, ...]:

@@ -44,6 +44,8 @@ class Reachable:
         parts: Names of the parts of their catalogs.
         frames: uint64, ascending: hashes of (clip, frame index) that a plan shows.
         tars: Keys of tars that reference shards address.
+        keeps_vectors: A recipe groups captions, whose vectors have keys that its inputs do not name:
+            then no vectors are garbage.
         embedding_frames: m of the recipes that group by similarity.
     """
 
@@ -55,6 +57,7 @@ class Reachable:
     frames: npt.NDArray[np.uint64]
     tars: frozenset[str]
     embedding_frames: frozenset[int]
+    keeps_vectors: bool
 
 
 def find_reachable(store: Store, manifests: Sequence[Manifest]) -> Reachable:
@@ -80,18 +83,19 @@ def find_reachable(store: Store, manifests: Sequence[Manifest]) -> Reachable:
         frames=np.unique(np.concatenate(frames)),
         tars=frozenset(tars),
         embedding_frames=frozenset(int(given["frames_per_clip"]) for given in embeddings),
+        keeps_vectors=any(_groups_captions(manifest) for manifest in manifests),
     )
 
 
 def _embed_keys(manifest: Manifest) -> Iterator[str]:
-    """Keys of the vectors a recipe was grouped by: as its inputs name them, or as its settings give them."""
+    """Key of the vectors of frames that a recipe was grouped by, as its settings give it."""
     if "embedding" in manifest.configuration:
-        frames = manifest.configuration["frames"]
-        yield embed_key(
-            dict(manifest.configuration["embedding"]),
-            frames_key=manifest.inputs["frames"],
-            policy=frames["policy"],
-        )
+        identity = dict(manifest.configuration["embedding"])
+        yield embed_key(identity, frames_key=manifest.inputs["frames"], policy="linspace")
+
+
+def _groups_captions(manifest: Manifest) -> bool:
+    return "caption" in str(manifest.configuration.get("recipe", {}).get("strategy", ""))
 
 
 def _frame_hashes(table: pa.Table) -> npt.NDArray[np.uint64]:

@@ -24,7 +24,6 @@ from weave_data.records import StageCount
 from weave_data.report import publish_card
 from weave_data.shard import Manifest, ShardEntry, list_recipes, publish, read_manifest
 from weave_data.storage import LocalStore, Store
-from weave_data.tables import sha256_hex
 from weave_data.upkeep.holders import Holders, find_holders, shards_of
 from weave_data.upkeep.holding import bytes_hold, values_without
 from weave_data.upkeep.outputs import all_manifests, flat_values
@@ -144,9 +143,8 @@ def _rewrite_inputs(
         room = key.partition("/")[0]
         if room == "embeddings":
             rewriter.vectors(key)
-        elif room in ("groups", "plans") and sha256_hex(rewriter.store.get(key)) in named:
-            old, new = rewriter.table(room, key)
-            renamed[old] = new
+        elif key in named:
+            renamed |= rewriter.table(room, key)
     moved = {}
     for key in holders.layers:
         place = rewriter.layer(key)

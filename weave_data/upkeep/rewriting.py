@@ -89,12 +89,13 @@ class Rewriter:
         commit_exact(self.store, f"catalog/{target}/catalog.json", canonical_json(values))
         return target
 
-    def table(self, room: str, key: str) -> tuple[str, str]:
-        """Write groups or a plan without the rows of the clips; (old sha256, new sha256)."""
+    def table(self, room: str, key: str) -> dict[str, str]:
+        """Write groups or a plan without the rows of the clips; old key and sum to the new ones."""
         data = self.store.get(key)
         name = content_key(room, of=key, removed=removal_identity(self.removed))
         table = without_rows(read_table_bytes(data), self.ids)
-        return sha256_hex(data), self._commit(f"{room}/{name}.parquet", table)
+        new = f"{room}/{name}.parquet"
+        return {key: new, sha256_hex(data): self._commit(new, table)}
 
     def rejects(self, old: str, new: str) -> None:
         """Write the rejects of a build under the fingerprint of the one that takes its place."""

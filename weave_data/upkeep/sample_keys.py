@@ -1,6 +1,6 @@
 """What tells samples apart, in 48 bytes each: hashes of their id, clips, text, frames and split.
 
-Read from the plan, or from the shards where the plan is gone; no pixel is read either way.
+Read from the plans, or from the shards where a plan is gone; no pixel is read either way.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from weave_data.shard import Manifest
 from weave_data.storage import ObjectInfo, Store
 from weave_data.tables import read_table_bytes
 from weave_data.upkeep.columns import iter_columns
-from weave_data.upkeep.outputs import plan_of
+from weave_data.upkeep.outputs import stored_inputs
 
 __all__ = ["SampleKeys", "clip_fates", "iter_samples", "read_sample_keys"]
 
@@ -39,7 +39,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class SampleKeys:
-    """One entry a sample, in reading order.
+    """One entry a sample.
 
     Attributes:
         sample_id: S16[n], the id's 16 bytes.
@@ -73,10 +73,11 @@ def read_sample_keys(store: Store, manifest: Manifest) -> SampleKeys:
 
 
 def iter_samples(store: Store, manifest: Manifest, columns: tuple[str, ...]) -> Iterator[pa.Table]:
-    """Columns that plan and shards share, in reading order, from whichever is stored."""
-    plan = plan_of(store, manifest)
-    if plan is not None:
-        yield from iter_columns(store, plan.key, plan.size_bytes, columns)
+    """Columns that plans and shards share, from whichever is stored; plans lie epoch by epoch."""
+    plans = stored_inputs(store, manifest, "plans")
+    if plans is not None:
+        for plan in plans:
+            yield from iter_columns(store, plan.key, plan.size_bytes, columns)
         return
     for shard in manifest.shards:
         yield from iter_columns(store, shard.path, shard.bytes, columns)
