@@ -287,7 +287,7 @@ def test_a_tar_never_passes_its_limit(dataset: WovenDataset, tmp_path: Path) -> 
 def test_sharegpt_is_what_llama_factory_and_swift_expect(mixed: WovenDataset, tmp_path: Path) -> None:
     export(mixed, tmp_path, "sharegpt")
     info = json.loads((tmp_path / "dataset_info.json").read_text(encoding="utf-8"))
-    (entry,) = info.values()
+    entry = info["l4-train"]
     columns, tags = entry["columns"], entry["tags"]
     rows = json.loads((tmp_path / entry["file_name"]).read_text(encoding="utf-8"))
     assert len(rows) == mixed.manifest.num_rows

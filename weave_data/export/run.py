@@ -94,11 +94,11 @@ def export_recipe(
     claim(target, manifest, export_format)
     groups = list(dict.fromkeys((shard.split, shard.epoch) for shard in manifest.shards))
     if export_format == "sharegpt":
-        info = dataset_info([_stem(manifest, *group) for group in groups])
-        commit_exact(target, "dataset_info.json", to_json(info))
+        files = {f"{manifest.recipe}-{_part(*group)}": f"{_stem(manifest, *group)}.json" for group in groups}
+        commit_exact(target, "dataset_info.json", to_json(dataset_info(files)))
     writer = _WRITERS[export_format](target)
     progress = _Progress(len(manifest.shards), on_progress)
-    files, written = [], 0
+    described, written = [], 0
     for split, epoch in groups:
         shards = manifest.select(split=split, epoch=epoch)
         file = f"{_stem(manifest, split, epoch)}.json"
@@ -110,20 +110,23 @@ def export_recipe(
             written += _export_group(dataset, target, writer, dict(zip(parts, shards, strict=True)), progress)
             commit_array(target, file, (row for part in parts for row in json.loads(target.get(part))))
         _forget(target, frozenset(parts))
-        files.append((file, sum(shard.rows for shard in shards)))
+        described.append((file, sum(shard.rows for shard in shards)))
     return ExportReport(
         uri=target.uri,
         format=export_format,
         recipe=manifest.recipe,
         manifest_sha256=manifest_sha256(manifest),
-        files=tuple(files),
+        files=tuple(described),
         shards_written=written,
     )
 
 
 def _stem(manifest: Manifest, split: str, epoch: int) -> str:
-    suffix = f"-epoch{epoch}" if epoch else ""
-    return f"{manifest.recipe}-{manifest_sha256(manifest)[:12]}-{split}{suffix}"
+    return f"{manifest.recipe}-{manifest_sha256(manifest)[:12]}-{_part(split, epoch)}"
+
+
+def _part(split: str, epoch: int) -> str:
+    return f"{split}-epoch{epoch}" if epoch else split
 
 
 class _Progress:

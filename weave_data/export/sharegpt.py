@@ -2,7 +2,7 @@
 
     <recipe>-<sha>-train.json    [{"messages": [{"role": "user", "content": "<image><image>..."}, ...],
                                    "images": ["frames/a/000000.jpg", ...]}]
-    dataset_info.json            how LLaMA-Factory finds it (`dataset_dir` is this folder)
+    dataset_info.json            LLaMA-Factory finds it as `<recipe>-train` when `dataset_dir` is this folder
     frames/a/000000.jpg          frames as they are stored, called by their index in the clip
 
 Both tools want one `<image>` in the messages for every entry of `images`.
@@ -26,15 +26,18 @@ _ROLES = {"human": "user", "gpt": "assistant"}
 _THREADS = 8
 
 
-def dataset_info(stems: Sequence[str]) -> dict[str, Any]:
-    """LLaMA-Factory's description of the files of an export, by their stems.
+def dataset_info(files: Mapping[str, str]) -> dict[str, Any]:
+    """LLaMA-Factory's description of the files of an export.
+
+    Args:
+        files: File by the name that `dataset:` gives: `{"l4-train": "l4-0123456789ab-train.json"}`.
 
     Source:
         The `data/README.md` of LLaMA-Factory: formatting, columns and tags of multimodal sharegpt data.
     """
     return {
-        stem: {
-            "file_name": f"{stem}.json",
+        name: {
+            "file_name": file,
             "formatting": "sharegpt",
             "columns": {"messages": "messages", "images": "images"},
             "tags": {
@@ -44,7 +47,7 @@ def dataset_info(stems: Sequence[str]) -> dict[str, Any]:
                 "assistant_tag": "assistant",
             },
         }
-        for stem in stems
+        for name, file in files.items()
     }
 
 
