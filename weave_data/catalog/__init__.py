@@ -3,6 +3,10 @@
     protocol      what a kind of source offers: settings, identities, units of rows, cutting
     kinds         `source.kind` -> the class that reads it
     webvid        CSV or Parquet partitions with WebVid's columns
+    folder        plain videos; folder_captions: text files beside them, a table, or their names
+    webdataset    tars of video2dataset and img2dataset; tars: their index, read by range
+    manifest      JSON lines, Parquet or CSV with configurable columns
+    media         what a file is by its suffix, ids made of keys
     row_files     CSV, Parquet and JSON lines as columns of text
     key_template  `{page_dir}/{videoid}.mp4` over those columns -> keys below `source.videos`
     listing       LIST pages -> one table of keys and sizes

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from weave_data.catalog.folder import FolderSource
+from weave_data.catalog.manifest import ManifestSource
 from weave_data.catalog.protocol import ClipSource
+from weave_data.catalog.webdataset import WebdatasetSource
 from weave_data.catalog.webvid import WebvidSource
 from weave_data.config import SourceConfig
 
@@ -12,6 +15,9 @@ __all__ = ["KINDS", "open_clip_source"]
 
 KINDS: Mapping[str, Callable[[SourceConfig], ClipSource]] = {
     "webvid": WebvidSource,
+    "folder": FolderSource,
+    "webdataset": WebdatasetSource,
+    "manifest": ManifestSource,
 }
 
 

@@ -38,6 +38,7 @@ _OUTCOMES = (
     (_DUPLICATE, None, ""),
     (_GIVEN, None, ""),  # reason and detail are the row's own
     ("no_id", RejectReason.MISSING, "{id_column} is empty"),
+    ("bad_id", RejectReason.BAD_RECORD, "{id_column} is no name: it leads out of a folder"),
     ("no_caption", RejectReason.EMPTY_CAPTION, "{caption_column} is empty or blank"),
     ("outside", RejectReason.MISSING, "the key leads out of source.videos"),
     ("unlisted", RejectReason.MISSING, "not in the listing of source.videos"),
@@ -141,6 +142,7 @@ def _outcomes(rows: pa.Table, size_bytes: npt.NDArray[np.int64]) -> npt.NDArray[
             ~is_first(rows["clip_id"]),
             is_given,
             pc.equal(rows["clip_id"], "").to_numpy(),
+            pc.match_substring_regex(rows["clip_id"], LEADS_OUT).to_numpy(),
             pc.equal(pc.utf8_trim_whitespace(rows["caption"]), "").to_numpy(),
             pc.match_substring_regex(rows["key"], LEADS_OUT).to_numpy(),
             size_bytes == _NOT_FOUND,
@@ -148,7 +150,7 @@ def _outcomes(rows: pa.Table, size_bytes: npt.NDArray[np.int64]) -> npt.NDArray[
         ],
         [
             _CODES[name]
-            for name in (_DUPLICATE, _GIVEN, "no_id", "no_caption", "outside", "unlisted", "empty")
+            for name in (_DUPLICATE, _GIVEN, "no_id", "bad_id", "no_caption", "outside", "unlisted", "empty")
         ],
         default=_CODES["clip"],
     )

@@ -93,6 +93,10 @@ class RowFile:
             raise SourceError(
                 f"{self.name}: the column {name} holds {column.type}; texts or whole numbers are needed"
             )
+        try:
+            column.validate(full=True)  # neither JSON nor Parquet readers look at the encoding
+        except pa.ArrowInvalid as error:
+            raise self._unreadable(f"in UTF-8 in its column {name}", error) from error
         return pc.fill_null(column.cast(pa.string()), "")
 
     def _csv_header(self) -> list[str]:

@@ -11,10 +11,11 @@ from weave_data.config.frames import EmbeddingConfig, FramesConfig
 from weave_data.config.loading import StrictModel, load_config, parse_overrides, parse_scalar, read_yaml
 from weave_data.config.quality import FILTER_COLUMNS, FiltersConfig, RangeConfig
 from weave_data.config.recipe import MatchConfig, Portion, RecipeConfig, SplitConfig
-from weave_data.config.source import SourceConfig
+from weave_data.config.source import ColumnsConfig, SourceConfig
 
 __all__ = [
     "BuildConfig",
+    "ColumnsConfig",
     "EmbeddingConfig",
     "ExecutionConfig",
     "FILTER_COLUMNS",

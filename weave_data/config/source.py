@@ -9,13 +9,31 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from weave_data.config.loading import StrictModel
 
-__all__ = ["SourceConfig"]
+__all__ = ["ColumnsConfig", "SourceConfig"]
 
 _OF_EVERY_KIND = frozenset({"kind", "videos", "part_clips", "limit"})
 _OF_KIND: Mapping[str, frozenset[str]] = {
     "webvid": frozenset({"catalog", "path"}),
+    "folder": frozenset({"catalog", "captions", "columns"}),
+    "webdataset": frozenset(),
+    "manifest": frozenset({"catalog", "columns"}),
 }
-_NEEDS_CATALOG = frozenset({"webvid"})
+_NEEDS_CATALOG = frozenset({"webvid", "manifest"})
+
+
+class ColumnsConfig(StrictModel):
+    """What the columns of a table of clips are called.
+
+    `path` is relative to `source.videos`, or begins with it. Without `id` a clip is named after its
+    file; without `media` the suffix says what is an image. `page` is what clips of one origin share.
+    """
+
+    id: str | None = None
+    path: str = "path"
+    caption: str = "caption"
+    page: str | None = None
+    licence: str | None = None
+    media: str | None = None
 
 
 class SourceConfig(StrictModel):
@@ -24,15 +42,22 @@ class SourceConfig(StrictModel):
     `webvid`: `catalog` is one CSV or Parquet file or a prefix of such partitions with the columns
     videoid and name; `path` is a template over their columns giving a video's place below `videos`; by
     default `contentUrl` when that is relative.
+    `folder`: videos below `videos`, with captions from `NAME.txt` beside them, from a table (`catalog`, or
+    the one CSV in the folder, with `columns`), or from their names; `captions: auto` is the first of these
+    that is there.
+    `webdataset`: tars below `videos` as video2dataset and img2dataset write them.
+    `manifest`: JSON lines, Parquet or CSV files (`catalog`) with `columns` that name files below `videos`.
 
     `part_clips: auto` is 1024, or a sixteenth of a unit smaller than 16384.
     `limit` keeps the first clips of the catalog only (`--limit N`): a preview.
     """
 
-    kind: Literal["webvid"] = "webvid"
+    kind: Literal["webvid", "folder", "webdataset", "manifest"] = "webvid"
     catalog: str | None = None
     videos: str
     path: str | None = None
+    captions: Literal["auto", "txt", "csv", "names"] = "auto"
+    columns: ColumnsConfig | None = None
     part_clips: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     limit: Annotated[int, Field(ge=1)] | None = None
 
@@ -44,6 +69,8 @@ class SourceConfig(StrictModel):
                 raise ValueError(f"{name} is no setting of kind {self.kind} ({', '.join(sorted(known))})")
         if self.kind in _NEEDS_CATALOG and not self.catalog:
             raise ValueError(f"kind {self.kind} needs catalog: the file or folder that names the clips")
+        if self.kind == "folder" and self.catalog and self.captions not in ("auto", "csv"):
+            raise ValueError(f"catalog holds captions, but captions is {self.captions}; set it to csv")
         return self
 
     @model_serializer(mode="wrap")
