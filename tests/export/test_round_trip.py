@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
 
 import pytest
+from builders import CountingStore
 from PIL import Image
 from world import render_world
 
@@ -14,8 +16,9 @@ from weave_data.config import BuildConfig, load_config
 from weave_data.export import export_recipe
 from weave_data.pipeline import build
 from weave_data.records import WovenSample
-from weave_data.shard import WovenDataset, iter_rows, open_dataset, verify_output
+from weave_data.shard import WovenDataset, find_sample, iter_rows, open_dataset, verify_output
 from weave_data.storage import open_store
+from weave_data.tables import read_table_bytes, table_bytes
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,14 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "recipes": [
             {"name": "inline", "strategy": "random", **shape},
             {"name": "reference", "strategy": "random", "pixels": "reference", **shape},
-            {"name": "single", "strategy": "single", **shape, "clips_per_sample": 1},
+            {
+                "name": "single",
+                "strategy": "single",
+                **shape,
+                "clips_per_sample": 1,
+                "epochs": 2,
+                "split": {"val_last": 3},
+            },
         ],
         "output": str(root / "woven"),
         "execution": {"in_process": True},
@@ -65,6 +75,37 @@ def test_the_trainer_reads_references_with_the_code_that_reads_pixels(output: Pa
         pixels, gathered = inline.read(0, shard, 0), reference.read(0, shard, 0)
         assert gathered.schema.equals(pixels.schema, check_metadata=True)
         assert sorted(len(row) for row in gathered["frames"].to_pylist()) == [4] * gathered.num_rows
+
+
+@pytest.mark.parametrize("recipe", ["reference", "single"])
+def test_a_sample_is_found_through_its_plan(output: Path, recipe: str) -> None:
+    dataset = open_dataset(f"{output}/{recipe}")
+    groups = dict.fromkeys((shard.split, shard.epoch) for shard in dataset.manifest.shards)
+    for split, epoch in groups:
+        for sample in iter_rows(dataset.store, dataset.manifest, split=split, epoch=epoch):
+            counting = CountingStore(dataset.store)
+            assert find_sample(counting, dataset.manifest, sample.sample_id) == sample
+            shards = {key for _, key, *_ in counting.named("get_range") if key.startswith(f"{recipe}/")}
+            assert len(shards) == 1  # its own
+
+
+def test_a_sample_is_found_without_its_plan(output: Path) -> None:
+    dataset = open_dataset(f"{output}/inline")
+    lost = dataclasses.replace(
+        dataset.manifest, inputs={**dataset.manifest.inputs, "plans": [["plans/gone", ""]]}
+    )
+    for sample in rows(dataset):
+        assert find_sample(dataset.store, lost, sample.sample_id) == sample
+
+
+def test_a_plan_of_another_order_misleads_nobody(output: Path) -> None:
+    dataset = open_dataset(f"{output}/inline")
+    plan = read_table_bytes(dataset.store.get(dataset.manifest.inputs["plans"][0][0]))
+    reversed_plan = plan.take(list(range(plan.num_rows))[::-1])
+    open_store(str(output)).put_new("plans/reversed.parquet", table_bytes(reversed_plan))
+    wrong = dataclasses.replace(dataset.manifest, inputs={"plans": [["plans/reversed.parquet", ""]]})
+    for sample in rows(dataset):
+        assert find_sample(dataset.store, wrong, sample.sample_id) == sample
 
 
 def test_a_built_output_verifies_down_to_the_sums_of_its_tars(output: Path) -> None:

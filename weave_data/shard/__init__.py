@@ -11,6 +11,7 @@ Shards load without this package too: any Parquet reader sees the columns of `re
 """
 
 from weave_data.shard.addresses import ADDRESS_SCHEMA, locate_frames
+from weave_data.shard.find import find_sample
 from weave_data.shard.footers import read_footer
 from weave_data.shard.images import image_format
 from weave_data.shard.manifest import (
@@ -25,7 +26,6 @@ from weave_data.shard.manifest import (
 from weave_data.shard.publish import check_settings, list_recipes, publish, read_manifest
 from weave_data.shard.reader import (
     WovenDataset,
-    find_sample,
     iter_rows,
     load_manifest,
     open_dataset,

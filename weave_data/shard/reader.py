@@ -5,17 +5,14 @@ Inline and reference shards are read by the same calls and give the same rows.
 open_dataset(uri)                      -> WovenDataset(store, manifest)
 read_row_group(store, shard, index)    -> pa.Table          1 GET (+ 1 per shard for its footer)
 iter_rows(store, manifest, split=...)  -> WovenSample ...   in reading order
-find_sample(store, manifest, id)       -> WovenSample       reads the sample_id column only
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from weave_data.errors import ConfigError, VerificationError
@@ -30,14 +27,13 @@ from weave_data.storage import Store, open_store
 
 __all__ = [
     "WovenDataset",
-    "find_sample",
     "iter_rows",
     "load_manifest",
     "open_dataset",
+    "parse_rows",
     "read_row_group",
+    "read_stored",
 ]
-
-_FIND_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -126,38 +122,56 @@ def read_row_group(
     """
     footer = read_footer(store, shard)
     if not is_reference(footer):
-        return _read_stored(store, shard, footer, index, columns)
+        return read_stored(store, shard, footer, index, columns)
     if columns is not None and "frames" not in columns:
-        stored = _read_stored(store, shard, footer, index, columns)
+        stored = read_stored(store, shard, footer, index, columns)
         return stored.replace_schema_metadata(WOVEN_SCHEMA.metadata)
-    table = materialise(_read_stored(store, shard, footer, index, None), store)
+    table = materialise(read_stored(store, shard, footer, index, None), store)
     return table if columns is None else table.select(list(columns))
 
 
-def _read_stored(
+def read_stored(
     store: Store, shard: ShardEntry, footer: pq.FileMetaData, index: int, columns: Sequence[str] | None
 ) -> pa.Table:
+    """Rows as they are stored: `read_row_group` without gathering the frames of a reference shard."""
     if not 0 <= index < footer.num_row_groups:
         raise IndexError(f"{shard.path}: row group {index}, the shard has {footer.num_row_groups}")
     start, stop = _row_group_bytes(footer, index)
-    return _parse(store.get_range(shard.path, start, stop), start, footer, index, shard, columns)
+    data = store.get_range(shard.path, start, stop)
+    return parse_rows(data, start, shard.bytes, footer, index, name=shard.path, columns=columns)
 
 
-def _parse(
+def parse_rows(
     data: bytes,
     start: int,
+    size_bytes: int,
     footer: pq.FileMetaData,
     index: int,
-    shard: ShardEntry,
+    *,
+    name: str,
     columns: Sequence[str] | None,
 ) -> pa.Table:
-    sparse = SparseFile(data, start, shard.bytes)
+    """Parse a row group of a Parquet file from some of its bytes.
+
+    Args:
+        data: Bytes of the file from `start` on; they hold every chunk of `columns`.
+        start: Where they begin.
+        size_bytes: Length of the file.
+        footer: Its metadata.
+        index: Which row group.
+        name: The file, for messages.
+        columns: Which columns; None for all.
+
+    Raises:
+        VerificationError: The bytes are not what the footer promises.
+    """
+    sparse = SparseFile(data, start, size_bytes)
     try:
         file = pq.ParquetFile(pa.PythonFile(sparse, mode="r"), metadata=footer, pre_buffer=False)
         return file.read_row_group(index, columns=columns, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise VerificationError(
-            f"{shard.path}: row group {index} can't be parsed ({error}); run weave-data verify"
+            f"{name}: row group {index} can't be parsed ({error}); run weave-data verify"
         ) from error
 
 
@@ -169,58 +183,3 @@ def iter_rows(
         for index in range(num_row_groups(shard.rows, manifest.row_group_rows)):
             for row in read_row_group(store, shard, index).to_pylist():
                 yield WovenSample.from_row(row)
-
-
-def find_sample(store: Store, manifest: Manifest, sample_id: str) -> WovenSample:
-    """Find a sample by id, reading no pixels but its own.
-
-    Args:
-        store: The output.
-        manifest: The recipe to search.
-        sample_id: Whole id, or a beginning that only one sample has.
-
-    Raises:
-        ConfigError: No sample, or several, have that id.
-    """
-    found: list[_Place] = []
-    with ThreadPoolExecutor(_FIND_THREADS, thread_name_prefix="find") as pool:
-        for shard in manifest.shards:
-            found += _places_of(store, shard, sample_id, pool)
-            if any(place.sample_id == sample_id for place in found):
-                break
-    exact = [place for place in found if place.sample_id == sample_id] or found
-    if len(exact) != 1:
-        known = "no sample has" if not exact else f"{len(exact)} samples have"
-        raise ConfigError(f"{known} an id beginning with {sample_id!r} in recipe {manifest.recipe}")
-    place = exact[0]
-    footer = read_footer(store, place.shard)
-    row = _read_stored(store, place.shard, footer, place.group, None).slice(place.row, 1)
-    whole = materialise(row, store) if is_reference(footer) else row
-    return WovenSample.from_row(whole.to_pylist()[0])
-
-
-@dataclass(frozen=True)
-class _Place:
-    shard: ShardEntry
-    group: int
-    row: int
-    sample_id: str
-
-
-def _places_of(store: Store, shard: ShardEntry, prefix: str, pool: ThreadPoolExecutor) -> list[_Place]:
-    footer = read_footer(store, shard)
-    groups = range(footer.num_row_groups)
-    found = []
-    for group, ids in zip(
-        groups, pool.map(lambda i: _read_ids(store, shard, footer, i), groups), strict=True
-    ):
-        rows = pc.indices_nonzero(pc.starts_with(ids, prefix)).to_pylist()
-        found += [_Place(shard, group, row, ids[row].as_py()) for row in rows]
-    return found
-
-
-def _read_ids(store: Store, shard: ShardEntry, footer: pq.FileMetaData, index: int) -> pa.ChunkedArray:
-    chunk = footer.row_group(index).column(0)  # sample_id is the schema's first leaf
-    start = chunk.dictionary_page_offset or chunk.data_page_offset
-    data = store.get_range(shard.path, start, start + chunk.total_compressed_size)
-    return _parse(data, start, footer, index, shard, ["sample_id"])["sample_id"]
