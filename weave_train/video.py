@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from weave_data.decode.decoder import load_decoder
+from weave_data.decode.job import ClipJob, PictureFormat
 from weave_data.decode.worker import decode_clip
 from weave_data.errors import DecodeError, SourceError
-from weave_data.frame_policy import linspace_indices
+from weave_data.frame_policy import FrameAsk, linspace_indices
 from weave_train.model_settings import ModelSettings
 
 __all__ = ["frames_from_video"]
@@ -28,7 +29,7 @@ def frames_from_video(
         num_frames: Instead of the run's.
 
     Returns:
-        JPEG bytes of `num_frames` frames in order, both ends included; a video with fewer frames
+        Bytes of `num_frames` frames in order, both ends included; a video with fewer frames
         repeats some, as VideoWeave does.
 
     Raises:
@@ -39,18 +40,15 @@ def frames_from_video(
         data = Path(path).read_bytes()
     except OSError as error:
         raise SourceError(f"{path}: can't be read: {error.strerror}; give a local video file") from error
-    # asked for as embedding frames, which a clip with fewer frames gives as far as it has them
-    job = {"frame_counts": [], "embedding_frames": wanted, "stored": []}
     stored = settings.frames
     try:
-        clip, jpegs = decode_clip(
+        clip = decode_clip(
             load_decoder(stored.decoder),
             data,
-            job,
-            short_side_px=stored.short_side_px,
-            quality=stored.quality,
+            ClipJob((FrameAsk("linspace", wanted),)),
+            PictureFormat(stored.short_side_px, stored.format, stored.quality),
         )
     except DecodeError as error:
         raise SourceError(f"{path}: no frames can be decoded: {error}") from error
-    by_index = {index: jpeg for (index, _), jpeg in zip(clip["frames"], jpegs, strict=True)}
-    return [by_index[index] for index in linspace_indices(clip["source_frames"], wanted).tolist()]
+    by_index = {index: frame for index, _, frame in clip.frames}
+    return [by_index[index] for index in linspace_indices(clip.source_frames, wanted).tolist()]

@@ -19,7 +19,7 @@ from weave_data.records import CONTENT_REASONS, RejectReason
 
 def reason_of(data: bytes, decoder: str = "pyav") -> str:
     with pytest.raises(DecodeError) as caught:
-        load_decoder(decoder).decode(data, choose=lambda n: range(0, n, 7), keep=lambda rgb: rgb)
+        load_decoder(decoder).decode(data, choose=lambda n, _: range(0, n, 7), keep=lambda _, rgb: rgb)
     assert RejectReason(caught.value.reason) in CONTENT_REASONS
     return caught.value.reason
 
@@ -112,7 +112,9 @@ def test_pictures_that_the_decoder_reports_as_damaged_are_rejected(codec: str) -
             + data[position + size :]
         )
         try:
-            PyavDecoder(is_sparse=False).decode(damaged, choose=range, keep=lambda rgb: None)
+            PyavDecoder(is_sparse=False).decode(
+                damaged, choose=lambda n, _: range(n), keep=lambda _, rgb: None
+            )
         except DecodeError as error:
             rejected += error.reason == "corrupt"
     assert rejected >= 15  # what the decoder does not notice nobody can
@@ -123,10 +125,10 @@ def test_damage_outside_the_wanted_groups_does_not_cost_the_clip() -> None:
     position, size = packet_places(bytes(data))[30]
     data[position + 8 : position + size] = bytes(byte ^ 0xFF for byte in data[position + 8 : position + size])
     damaged = bytes(data)
-    clip = PyavDecoder().decode(damaged, choose=lambda n: [0, 5], keep=lambda rgb: None)
+    clip = PyavDecoder().decode(damaged, choose=lambda n, _: [0, 5], keep=lambda _, rgb: None)
     assert [frame.index for frame in clip.frames] == [0, 5]
     with pytest.raises(DecodeError, match="corrupt"):
-        PyavDecoder().decode(damaged, choose=range, keep=lambda rgb: None)
+        PyavDecoder().decode(damaged, choose=lambda n, _: range(n), keep=lambda _, rgb: None)
 
 
 @pytest.mark.parametrize("decoder", ["pyav", "decord"])
@@ -141,5 +143,5 @@ def test_playlists_named_mp4_open_nothing_else(decoder: str, text: str, tmp_path
 
 def test_a_clip_of_one_frame_gives_it_for_every_k() -> None:
     data = render_video(Rendering(num_frames=1))
-    clip = PyavDecoder().decode(data, choose=lambda n: [0], keep=lambda rgb: rgb.shape)
+    clip = PyavDecoder().decode(data, choose=lambda n, _: [0], keep=lambda _, rgb: rgb.shape)
     assert (clip.num_source_frames, [frame.kept for frame in clip.frames]) == (1, [(64, 96, 3)])

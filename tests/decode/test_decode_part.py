@@ -20,8 +20,10 @@ from rendering import Rendering, audio_only_bytes, read_bar_code, render_video
 
 from weave_data.config import FramesConfig
 from weave_data.decode import DecodeReceipt, DecodeRequest, DecodeSettings, decode_part
+from weave_data.decode.layers import LAYER_SCHEMA
 from weave_data.errors import AccountingError, DeviceError, StoreError
-from weave_data.records import FRAME_SCHEMA, REJECT_SCHEMA, clips_table
+from weave_data.frame_policy import FrameAsk
+from weave_data.records import REJECT_SCHEMA, clips_table
 from weave_data.shard.addresses import ADDRESS_SCHEMA
 from weave_data.storage import Store, open_source, open_store
 from weave_data.tables import read_table_bytes, sha256_hex
@@ -62,9 +64,12 @@ class Bench:
         quarantine: tuple[str, ...] = (),
         how: DecodeSettings | None = None,
         store: Store | None = None,
+        asks: tuple[FrameAsk, ...] = (),
+        retries: dict[str, int] | None = None,
     ) -> DecodeReceipt:
         clips = clips_table(pa.Table.from_pylist(self.rows))
-        request = DecodeRequest("part-00000", clips, frame_counts, m, frozenset(quarantine))
+        wanted = (*(FrameAsk("linspace", count) for count in frame_counts), *asks)
+        request = DecodeRequest("part-00000", clips, wanted, m, frozenset(quarantine), retries or {})
         source = open_source(str(self.folder / "videos"))
         return decode_part(request, store=store or self.store(out), source=source, settings=how or settings())
 
@@ -112,9 +117,9 @@ def without_places(receipt: DecodeReceipt) -> list[dict[str, Any]]:
 
 
 def damaged_late() -> bytes:
-    """MPEG-4 whose fourth group is damaged; the first three decode."""
-    data = bytearray(rendered("mpeg4"))
-    position, size = packet_places(bytes(data))[37]
+    """MPEG-4 whose third group is damaged after the frame that is measured of it."""
+    data = bytearray(render_video(Rendering(codec="mpeg4")))
+    position, size = packet_places(bytes(data))[31]
     data[position + 8 : position + size] = bytes(byte ^ 0xFF for byte in data[position + 8 : position + size])
     return bytes(data)
 
@@ -165,7 +170,7 @@ def test_stored_frames_are_the_numbered_ones_at_linspace(bench: Bench) -> None:
     frames = frames_of(receipt, bench.store())
     for row in receipt.index.to_pylist():
         n = row["source_frames"]
-        needed = {i for k in (2, 4, 16) if k <= n for i in np.linspace(0, n - 1, k).astype(int).tolist()}
+        needed = {i for k in (2, 4, 16) for i in np.linspace(0, n - 1, min(k, n)).astype(int).tolist()}
         assert set(row["frame_index"]) == needed
         assert row["frame_index"][:2] == [0, n - 1]  # the embedding's two are a prefix
         assert row["frame_seconds"] == pytest.approx([index / 25 for index in row["frame_index"]])
@@ -186,27 +191,27 @@ def test_the_tar_holds_each_clip_contiguous_and_the_index_comes_last(bench: Benc
     assert names[:4] == [f"good%2F0/{index:06d}.jpg" for index in (0, 9, 19, 29)]
     folders = [name.split("/")[0] for name in names]
     assert folders == sorted(folders, key=folders.index)
-    stored = read_table_bytes((bench.folder / "out" / index).read_bytes(), schema=FRAME_SCHEMA)
+    stored = read_table_bytes((bench.folder / "out" / index).read_bytes(), schema=LAYER_SCHEMA)
     description = json.loads(stored.schema.metadata[b"weave_layer"])
     assert description["tar_sha256"] == bench.files()[tar]
     assert description["count"] == receipt.count.to_json()
-    assert description["request"]["frame_counts"] == [1, 4]
+    assert description["request"]["asks"] == [{"policy": "linspace", "count": k} for k in (1, 4)]
 
 
 def test_a_second_call_decodes_nothing(bench: Bench, num_decoded: Callable[[], int]) -> None:
     fill(bench)
     bench.rows.pop()
     how = settings(COUNTING)
-    first = bench.decode(2, 4, m=3, how=how)
+    first = bench.decode(2, 16, m=3, how=how)
     assert num_decoded() == 9
     files = bench.files()
-    again = bench.decode(2, 4, m=3, how=how)
+    again = bench.decode(2, 16, m=3, how=how)
     assert num_decoded() == 0
     assert again.index.equals(first.index)
     assert (first.files_written, first.files_reused, first.reused_layers) == (3, 0, 0)
     assert (again.files_written, again.files_reused, again.reused_layers) == (0, 3, 1)
     subset = bench.decode(1, how=how)
-    assert num_decoded() == 1  # only the damaged clip: its first frame may lie before the damage
+    assert num_decoded() == 1  # only the damaged clip: its first frame lies before the damage
     assert subset.count.num_out == 5
     assert set(files) <= set(bench.files())
 
@@ -251,7 +256,7 @@ def test_damage_counts_where_the_request_needs_the_frames_whatever_was_stored_be
     assert bench.decode(1, out="other").index["clip_id"].to_pylist() == ["damaged", "good"]
 
 
-def test_a_clip_shorter_than_k_keeps_the_frames_of_the_smaller_ks(bench: Bench) -> None:
+def test_a_clip_shorter_than_k_keeps_all_its_frames(bench: Bench) -> None:
     bench.put("short", render_video(Rendering(num_frames=3)))
     rows = {
         name: receipt.index.to_pylist()[0]
@@ -261,7 +266,7 @@ def test_a_clip_shorter_than_k_keeps_the_frames_of_the_smaller_ks(bench: Bench) 
             "embedded": bench.decode(16, m=8, out="embedded"),
         }.items()
     }
-    assert [rows[name]["frame_index"] for name in rows] == [[0, 2], [], [0, 1, 2]]
+    assert [rows[name]["frame_index"] for name in rows] == [[0, 2, 1], [0, 1, 2], [0, 1, 2]]
     assert {row["source_frames"] for row in rows.values()} == {3}
     assert {(row["width"], row["height"]) for row in rows.values()} == {(72, 48)}
 

@@ -32,7 +32,7 @@ CASES = [("pyav", name) for name in RENDERINGS] + [
 
 def take(decoder: FrameDecoder, data: bytes, num_frames: int) -> DecodedClip[np.ndarray]:
     return decoder.decode(
-        data, choose=lambda n: linspace_indices(n, num_frames).tolist(), keep=lambda rgb: rgb.copy()
+        data, choose=lambda n, _: linspace_indices(n, num_frames).tolist(), keep=lambda _, rgb: rgb.copy()
     )
 
 
@@ -69,7 +69,7 @@ def test_frames_are_bit_identical_to_a_full_sequential_decode(name: str, sparse_
     for num_frames in COUNTS:
         for frame in take(PyavDecoder(), data, num_frames).frames:
             np.testing.assert_array_equal(frame.kept, reference[frame.index])
-    everything = PyavDecoder().decode(data, choose=range, keep=lambda rgb: rgb)
+    everything = PyavDecoder().decode(data, choose=lambda n, _: range(n), keep=lambda _, rgb: rgb)
     for frame in everything.frames:
         np.testing.assert_array_equal(frame.kept, reference[frame.index])
     assert sparse_results == ([True] * 5 if name in SPARSE else [])
@@ -90,13 +90,15 @@ def test_default_conversion_equals_decord_on_8_bit_h264(name: str) -> None:
 @pytest.mark.parametrize("decoder", ["pyav", "decord"])
 def test_seconds_count_from_the_first_presented_frame(decoder: str) -> None:
     pts_ms = np.array(RENDERINGS["variable-rate"].pts_ms)
-    clip = load_decoder(decoder).decode(rendered("variable-rate"), choose=range, keep=lambda rgb: None)
+    clip = load_decoder(decoder).decode(
+        rendered("variable-rate"), choose=lambda n, _: range(n), keep=lambda _, rgb: None
+    )
     seconds = [frame.seconds for frame in clip.frames]
     assert seconds == pytest.approx((pts_ms - pts_ms[0]) / 1000, abs=2e-3)
 
 
 def test_seconds_of_an_edit_listed_clip_start_at_zero() -> None:
-    clip = PyavDecoder().decode(rendered("edit-list"), choose=range, keep=lambda rgb: None)
+    clip = PyavDecoder().decode(rendered("edit-list"), choose=lambda n, _: range(n), keep=lambda _, rgb: None)
     assert [frame.seconds for frame in clip.frames] == pytest.approx(np.arange(31) / 25)
 
 
@@ -143,7 +145,7 @@ def test_only_the_groups_that_hold_a_wanted_frame_are_decoded(monkeypatch: pytes
         return original(self, segment, can_skip=can_skip)
 
     monkeypatch.setattr(_Reading, "_decode_range", spy)
-    PyavDecoder().decode(rendered("vp8"), choose=lambda n: [0, 26], keep=lambda rgb: None)
+    PyavDecoder().decode(rendered("vp8"), choose=lambda n, _: [0, 26], keep=lambda _, rgb: None)
     assert segments == [(0, 1), (24, 27)]
 
 
@@ -189,7 +191,7 @@ def test_an_unknown_decoder_is_named_with_the_known_ones() -> None:
 @pytest.mark.parametrize("decoder", ["pyav", "decord"])
 def test_decoders_know_no_frame_that_is_not_asked_for(decoder: str) -> None:
     clip = load_decoder(decoder).decode(
-        rendered("h264"), choose=lambda n: [n - 1, 0], keep=lambda rgb: rgb.shape
+        rendered("h264"), choose=lambda n, _: [n - 1, 0], keep=lambda _, rgb: rgb.shape
     )
     assert [(frame.index, frame.kept) for frame in clip.frames] == [(0, (64, 96, 3)), (39, (64, 96, 3))]
 

@@ -13,24 +13,27 @@ import pytest
 from bad_decoders import BUG, CRASH, EXIT, GREEDY, HANG, ONCE
 from clips import rendered
 
-from weave_data.decode.isolation import ClipJob, IsolatedDecoder, LostClipError
+from weave_data.decode.isolation import IsolatedDecoder, LostClipError
+from weave_data.decode.job import ClipJob, PictureFormat
 from weave_data.errors import DecodeError, DeviceError
+from weave_data.frame_policy import FrameAsk
 from weave_data.records import RejectReason
 
 pytestmark = pytest.mark.process
 
-JOB = ClipJob((2, 4), None)
+ASKS = (FrameAsk("linspace", 2), FrameAsk("linspace", 4))
+JOB = ClipJob(ASKS)
 
 
 def isolated(decoder: str = "bad_decoders:MisbehavingDecoder", **changes) -> IsolatedDecoder:
     limits = {"timeout_seconds": 120.0, "memory_bytes": 1 << 30, **changes}
-    return IsolatedDecoder(decoder=decoder, short_side_px=48, quality=85, **limits)
+    return IsolatedDecoder(decoder=decoder, picture=PictureFormat(48), **limits)
 
 
 def test_a_clip_gives_its_frames_in_order_of_first_use() -> None:
     with isolated("pyav") as decoder:
         clip = decoder.decode(rendered("h264"), JOB)
-        rest = decoder.decode(rendered("h264"), ClipJob((2, 4), None, stored=(0, 13)))
+        rest = decoder.decode(rendered("h264"), ClipJob(ASKS, stored=(0, 13)))
     assert (clip.source_frames, clip.width, clip.height) == (40, 72, 48)
     assert [index for index, _, _ in clip.frames] == [0, 39, 13, 26]
     assert rest.frames == tuple(frame for frame in clip.frames if frame[0] in (39, 26))
@@ -96,11 +99,11 @@ def test_a_decoder_that_is_not_installed_stops_the_run() -> None:
 
 def test_a_child_dies_with_its_parent() -> None:
     script = (
-        "import sys; from weave_data.decode.isolation import *\n"
-        "d = IsolatedDecoder(decoder='bad_decoders:MisbehavingDecoder', short_side_px=48, quality=85,"
+        "import json, sys; from weave_data.decode.isolation import *; from weave_data.decode.job import *\n"
+        "d = IsolatedDecoder(decoder='bad_decoders:MisbehavingDecoder', picture=PictureFormat(48),"
         " timeout_seconds=600, memory_bytes=1 << 30)\n"
         "from weave_data.decode.isolation import _Child; child = _Child(d._settings)\n"
-        'child._connection.send_bytes(b\'{"frame_counts": [1], "embedding_frames": null, "stored": []}\')\n'
+        "child._connection.send_bytes(json.dumps(ClipJob(()).to_json()).encode())\n"
         "child._connection.send_bytes(b'HANG')\n"
         "print(child._process.pid, flush=True); sys.stdin.read()\n"
     )

@@ -15,8 +15,10 @@ from PIL import Image
 from weave_data.config import FramesConfig
 from weave_data.decode import frames_key
 from weave_data.decode.frame_tar import FrameTarWriter, member_name
-from weave_data.decode.picture import encode_jpeg, fit_short_side, orient
+from weave_data.decode.job import PictureFormat
+from weave_data.decode.picture import encode_picture, fit_short_side, orient
 from weave_data.decode.selection import embedding_indices, wanted_indices
+from weave_data.frame_policy import FrameAsk
 
 PICTURE = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
 
@@ -60,39 +62,45 @@ def test_the_short_side_fits_and_nothing_is_enlarged(size, short_side_px: int, e
 def test_jpegs_are_baseline_420_of_the_size_and_keep_the_picture() -> None:
     y, x = np.mgrid[0:60, 0:90]
     rgb = np.stack([x * 2, y * 3, (x + y)], axis=-1).astype(np.uint8)
-    data = encode_jpeg(rgb, size=(45, 30), quality=90)
+    data = encode_picture(rgb, size=(45, 30), picture=PictureFormat(48, quality=90))
     image = Image.open(io.BytesIO(data))
     assert (image.format, image.size, image.mode) == ("JPEG", (45, 30), "RGB")
     assert [component[1:3] for component in image.layer] == [(2, 2), (1, 1), (1, 1)]
     assert "progressive" not in image.info
     reference = np.asarray(Image.fromarray(rgb).resize((45, 30), Image.Resampling.BICUBIC)).astype(int)
     assert np.abs(np.asarray(image).astype(int) - reference).mean() < 4
-    assert data == encode_jpeg(np.asfortranarray(rgb), size=(45, 30), quality=90)
+    assert data == encode_picture(
+        np.asfortranarray(rgb), size=(45, 30), picture=PictureFormat(48, quality=90)
+    )
+
+
+def linspace(*counts: int) -> list[FrameAsk]:
+    return [FrameAsk("linspace", count) for count in counts]
 
 
 def test_frames_are_stored_in_order_of_first_use() -> None:
-    assert wanted_indices(10, frame_counts=(4, 1, 2), embedding_frames=None) == [0, 9, 3, 6]
-    assert wanted_indices(10, frame_counts=(16, 2), embedding_frames=None) == [0, 9]
-    assert wanted_indices(10, frame_counts=(1,), embedding_frames=2) == [0, 9]
-    assert wanted_indices(2, frame_counts=(4,), embedding_frames=None) == []
-    assert wanted_indices(2, frame_counts=(4,), embedding_frames=4) == [0, 1]
+    assert wanted_indices(10, 0.0, linspace(4, 1, 2)) == [0, 9, 3, 6]
+    centers = [FrameAsk("segment-center", 2), FrameAsk("fps", 2, 1.0)]
+    assert wanted_indices(10, 3.0, [*centers, *linspace(4)]) == [0, 3, 6, 9, 2, 7]
+
+
+def test_a_short_clip_gives_an_ask_every_frame_it_has() -> None:
+    assert wanted_indices(10, 0.0, linspace(16, 2)) == [0, 9, 1, 2, 3, 4, 5, 6, 7, 8]
+    assert wanted_indices(2, 0.0, linspace(4)) == [0, 1]
+    assert wanted_indices(1, 0.0, [FrameAsk("fps", 4, 2.0)]) == [0]
 
 
 @settings(deadline=None)
-@given(
-    n=st.integers(1, 400), counts=st.lists(st.integers(1, 40), max_size=5), m=st.none() | st.integers(1, 64)
-)
-def test_stored_frames_are_the_union_of_every_linspace(n: int, counts: list[int], m: int | None) -> None:
-    wanted = wanted_indices(n, frame_counts=counts, embedding_frames=m)
-    needed = [np.linspace(0, n - 1, k).astype(int).tolist() for k in counts if k <= n]
-    if m is not None:
-        needed.append(embedding_indices(n, m))
-        assert needed[-1] == np.linspace(0, n - 1, min(m, n)).astype(int).tolist()
+@given(n=st.integers(1, 400), counts=st.lists(st.integers(1, 40), min_size=1, max_size=5))
+def test_stored_frames_are_the_union_of_every_ask(n: int, counts: list[int]) -> None:
+    wanted = wanted_indices(n, 0.0, linspace(*counts))
+    needed = [np.linspace(0, n - 1, min(k, n)).astype(int).tolist() for k in counts]
+    assert [embedding_indices(n, k) for k in counts] == needed
     assert len(wanted) == len(set(wanted))
     assert set(wanted) == {index for indices in needed for index in indices}
-    smallest = min([*counts, *([] if m is None else [min(m, n)])], default=n + 1)
-    if smallest <= n:  # its frames are a prefix
-        assert wanted[:smallest] == np.linspace(0, n - 1, smallest).astype(int).tolist()
+    smallest = np.linspace(0, n - 1, min([*counts, n])).astype(int).tolist()  # its frames are one run
+    start = wanted.index(smallest[0])
+    assert wanted[start : start + len(smallest)] == smallest
 
 
 @settings(deadline=None)
@@ -139,6 +147,11 @@ def test_tars_are_deterministic_and_offsets_point_at_the_data(tmp_path: Path) ->
 
 def test_only_what_changes_a_pixel_changes_the_key() -> None:
     base = frames_key(FramesConfig())
-    assert frames_key(FramesConfig(short_clips="reject", policy="linspace")) == base
-    changed = [FramesConfig(short_side_px=224), FramesConfig(quality=90), FramesConfig(decoder="decord")]
-    assert len({base, *map(frames_key, changed)}) == 4
+    assert frames_key(FramesConfig(format="png", quality=90)) == frames_key(FramesConfig(format="png"))
+    changed = [
+        FramesConfig(format="png"),
+        FramesConfig(short_side_px=224),
+        FramesConfig(quality=90),
+        FramesConfig(decoder="decord"),
+    ]
+    assert len({base, *map(frames_key, changed)}) == 5

@@ -1,4 +1,4 @@
-"""Stored JPEGs don't depend on the CPU: the same bytes without any SIMD."""
+"""Stored frames and measures don't depend on the CPU: the same bytes without any SIMD."""
 
 from __future__ import annotations
 
@@ -18,21 +18,25 @@ if sys.argv[1] == "plain":
     ctypes.CDLL(libavutil).av_force_cpu_flags(0)
 from weave_data.decode.picture import SWSCALE_DEFAULT, SWSCALE_EXACT
 from weave_data.decode.pyav_decoder import PyavDecoder
+from weave_data.decode.job import ClipJob, PictureFormat
 from weave_data.decode.worker import decode_clip
-job = {"frame_counts": [4], "embedding_frames": None, "stored": []}
+from weave_data.frame_policy import FrameAsk
+jobs = [(ClipJob((FrameAsk("linspace", 4),), measure=True), PictureFormat(50, f)) for f in ("jpeg", "png")]
 sums = []
 for flags in (SWSCALE_EXACT, SWSCALE_DEFAULT):
     for path in sys.argv[2:]:
         data = open(path, "rb").read()
-        _, jpegs = decode_clip(PyavDecoder(swscale_flags=flags), data, job, short_side_px=50, quality=85)
-        sums.append(hashlib.sha256(b"".join(jpegs)).hexdigest())
+        messages = [decode_clip(PyavDecoder(swscale_flags=flags), data, *job).to_message() for job in jobs]
+        sums.append(hashlib.sha256(repr(messages).encode()).hexdigest())
 print(json.dumps(sums))
 """
 
 
 @pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the bundled libavutil through /proc")
-def test_stored_jpegs_are_the_same_bytes_without_simd(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stored_frames_and_measures_are_the_same_bytes_without_simd(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paths = []
     for name in RENDERINGS:
         path = tmp_path / name

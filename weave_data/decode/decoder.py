@@ -25,8 +25,8 @@ __all__ = [
 T = TypeVar("T")
 
 RgbImage = npt.NDArray[np.uint8]
-ChooseFrames = Callable[[int], Sequence[int]]
-KeepFrame = Callable[[RgbImage], T]
+ChooseFrames = Callable[[int, float], Sequence[int]]
+KeepFrame = Callable[[int, RgbImage], T]
 
 _DECODERS = {
     "pyav": "weave_data.decode.pyav_decoder:PyavDecoder",
@@ -45,9 +45,14 @@ class DecodedFrame(Generic[T]):
 
 @dataclass(frozen=True)
 class DecodedClip(Generic[T]):
-    """`num_source_frames` is n, the frames a full decode presents; `frames` ascend by index."""
+    """A clip's chosen frames, ascending by index.
+
+    `num_source_frames` is n, the frames a full decode presents; `source_seconds` the presentation time
+    of the last of them minus that of the first.
+    """
 
     num_source_frames: int
+    source_seconds: float
     frames: tuple[DecodedFrame[T], ...]
 
 
@@ -55,14 +60,14 @@ class FrameDecoder(Protocol):
     """Turns a clip's bytes into the frames at chosen indices of its presentation order."""
 
     def decode(self, data: bytes, *, choose: ChooseFrames, keep: KeepFrame[T]) -> DecodedClip[T]:
-        """Decode the frames that `choose(n)` names.
+        """Decode the frames that `choose(n, source_seconds)` names.
 
         Args:
             data: The whole file.
-            choose: Given n, the wanted indices in [0, n), distinct, in any order. May be called again
-                with another n; the last call counts.
-            keep: What to hold of each frame, given uint8[height, width, 3] RGB in display orientation:
-                called at once, so that only one full picture is in memory.
+            choose: Given n and the seconds from first to last frame, the wanted indices in [0, n),
+                distinct, in any order. May be called again with other values; the last call counts.
+            keep: What to hold of each frame, given its index and uint8[height, width, 3] RGB in display
+                orientation: called at once, so that only one full picture is in memory.
 
         Raises:
             DecodeError: The bytes can't give the frames; the reason is a property of the bytes.

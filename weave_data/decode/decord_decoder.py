@@ -39,10 +39,11 @@ class DecordDecoder:
         frames = []
         try:
             first = float(reader.get_frame_timestamp(0)[0])
-            for index in sorted(choose(num_frames)):
-                kept = keep(reader[index].asnumpy())
+            source_seconds = max(0.0, float(reader.get_frame_timestamp(num_frames - 1)[0]) - first)
+            for index in sorted(choose(num_frames, source_seconds)):
+                kept = keep(index, reader[index].asnumpy())
                 seconds = float(reader.get_frame_timestamp(index)[0]) - first
                 frames.append(DecodedFrame(index, seconds, kept))
         except (RuntimeError, decord.DECORDError) as error:
             raise DecodeError("corrupt", f"decord can't decode the {codec} stream") from error
-        return DecodedClip(num_frames, tuple(frames))
+        return DecodedClip(num_frames, source_seconds, tuple(frames))

@@ -1,7 +1,8 @@
-"""A deterministic tar of JPEGs, written to a scratch file: same frames, same bytes.
+"""A deterministic tar of frames, written to a scratch file: same frames, same bytes.
 
-Members are `<clip_id>/<frame_index:06d>.jpg`, ustar, mode 0644, no owner, no time. Clip ids are
-percent-encoded outside letters, digits, `_`, `-` and inner dots, so any id is one safe folder name.
+Members are `<clip_id>/<frame_index:06d>.jpg` (or `.png`; images keep their own format), ustar, mode
+0644, no owner, no time. Clip ids are percent-encoded outside letters, digits, `_`, `-` and inner dots,
+so any id is one safe folder name.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ _BLOCK_BYTES = 512
 _MAX_FOLDER_BYTES = 140  # ustar's prefix holds 155
 
 
-def member_name(clip_id: str, frame_index: int) -> str:
+def member_name(clip_id: str, frame_index: int, suffix: str = "jpg") -> str:
     """Name of one frame in the tar: `a/b.1`, 7 -> `a%2Fb.1/000007.jpg`."""
     folder = quote(clip_id, safe="").replace("~", "%7E")
     if folder.startswith("."):
         folder = "%2E" + folder[1:]
     if len(folder) > _MAX_FOLDER_BYTES:  # `~` occurs in no other name
         folder = f"{folder[:64].rstrip('%')}~{hashlib.sha256(clip_id.encode()).hexdigest()[:32]}"
-    return f"{folder}/{frame_index:06d}.jpg"
+    return f"{folder}/{frame_index:06d}.{suffix}"
 
 
 class FrameTarWriter:

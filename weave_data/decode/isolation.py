@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from multiprocessing import Pipe
 from pathlib import Path
 from types import TracebackType
@@ -22,10 +21,11 @@ from typing import Any
 import psutil
 from typing_extensions import Self
 
+from weave_data.decode.job import ClipFrames, ClipJob, PictureFormat
 from weave_data.errors import DecodeError, DeviceError
 from weave_data.records import RejectReason
 
-__all__ = ["ClipFrames", "ClipJob", "IsolatedDecoder", "LostClipError"]
+__all__ = ["IsolatedDecoder", "LostClipError"]
 
 RETRY_FACTOR = 4
 _START_SECONDS = 120.0
@@ -41,32 +41,12 @@ class LostClipError(Exception):
         super().__init__(f"{reason.value}: {detail}")
 
 
-@dataclass(frozen=True)
-class ClipJob:
-    """Which frames to take of a clip, leaving out the indices that are stored already."""
-
-    frame_counts: tuple[int, ...]
-    embedding_frames: int | None
-    stored: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class ClipFrames:
-    """What a clip gave: `frames` are (index, seconds, JPEG bytes) in stored order; size in px."""
-
-    source_frames: int
-    width: int
-    height: int
-    frames: tuple[tuple[int, float, bytes], ...]
-
-
 class IsolatedDecoder:
     """Decodes clips one after another in a child process that is replaced when it fails.
 
     Args:
         decoder: Name for `load_decoder`.
-        short_side_px: Short side of the stored frames.
-        quality: JPEG quality.
+        picture: Size and format of the stored frames.
         timeout_seconds: Deadline of one clip.
         memory_bytes: Resident memory one child may hold.
         recycle_clips: A child is replaced after this many clips: decoders leak.
@@ -76,13 +56,12 @@ class IsolatedDecoder:
         self,
         *,
         decoder: str,
-        short_side_px: int,
-        quality: int,
+        picture: PictureFormat,
         timeout_seconds: float,
         memory_bytes: int,
         recycle_clips: int = 1000,
     ) -> None:
-        self._settings = json.dumps({"decoder": decoder, "short_side_px": short_side_px, "quality": quality})
+        self._settings = json.dumps({"decoder": decoder, "picture": picture.to_json()})
         self._timeout_seconds = timeout_seconds
         self._memory_bytes = memory_bytes
         self._recycle_clips = recycle_clips
@@ -165,13 +144,8 @@ class _Child:
     def decode(self, data: bytes, job: ClipJob, *, timeout_seconds: float, memory_bytes: int) -> ClipFrames:
         """See `IsolatedDecoder.decode`."""
         self.num_clips += 1
-        header = {
-            "frame_counts": job.frame_counts,
-            "embedding_frames": job.embedding_frames,
-            "stored": job.stored,
-        }
         try:
-            self._connection.send_bytes(json.dumps(header).encode())
+            self._connection.send_bytes(json.dumps(job.to_json()).encode())
             self._connection.send_bytes(data)
         except OSError as error:
             raise self._death() from error
@@ -180,7 +154,7 @@ class _Child:
             raise DecodeError(*answer["rejected"])
         if "failed" in answer:
             raise LostClipError(RejectReason.KILLED, answer["failed"])
-        return _clip_frames(answer["clip"], self._receive_bytes())
+        return ClipFrames.from_message(answer["clip"], self._receive_bytes())
 
     def stop(self) -> None:
         """End the process; a child that is busy is killed."""
@@ -219,11 +193,3 @@ class _Child:
             return LostClipError(RejectReason.KILLED, "the decoder process closed its connection")
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return LostClipError(RejectReason.KILLED, f"the decoder process {how}")
-
-
-def _clip_frames(clip: dict[str, Any], blob: bytes) -> ClipFrames:
-    frames, start = [], 0
-    for (index, seconds), size in zip(clip["frames"], clip["sizes"], strict=True):
-        frames.append((int(index), float(seconds), blob[start : start + size]))
-        start += size
-    return ClipFrames(clip["source_frames"], clip["width"], clip["height"], tuple(frames))

@@ -16,25 +16,44 @@ from typing import Any
 import pyarrow as pa
 
 from weave_data.decode.frame_tar import FrameTarWriter, member_name
-from weave_data.decode.isolation import ClipFrames, ClipJob, IsolatedDecoder, LostClipError
-from weave_data.decode.layers import Layer, LayerRequest
+from weave_data.decode.isolation import IsolatedDecoder, LostClipError
+from weave_data.decode.job import ClipFrames, ClipJob
+from weave_data.decode.layers import LAYER_SCHEMA, Layer, LayerRequest
 from weave_data.errors import DecodeError, StoreError
-from weave_data.records import FRAME_SCHEMA, RejectReason, StageCount, rejects_table
+from weave_data.records import RejectReason, StageCount, rejects_table
 from weave_data.storage import SourceRoot
 
 __all__ = ["BuiltLayer", "ClipTask", "LayerBuilder", "decode_tasks"]
 
+_TAR_ENDING = ".tar/"
 _MAX_OPEN_CLIPS = 100  # a source that answers nothing must not be asked for every clip
 
 
 @dataclass(frozen=True)
 class ClipTask:
-    """A clip to decode; the frames at `stored` are there already."""
+    """A clip to decode; the frames at `stored` are there already.
+
+    `offset` is its first byte in the tar that `key` begins with, -1 for an object of its own.
+    """
 
     clip_id: str
     key: str
     size_bytes: int
+    offset: int = -1
+    media: str = "video"
     stored: tuple[int, ...] = ()
+    measure: bool = True
+
+    def read(self, source: SourceRoot) -> bytes:
+        """Fetch the clip's bytes with one GET.
+
+        Raises:
+            StoreError: They are not there, or the store refused or could not be reached.
+        """
+        if self.offset < 0:
+            return source.read(self.key)
+        tar, ending, _ = self.key.partition(_TAR_ENDING)
+        return source.read_range(tar + ending[:-1], self.offset, self.offset + self.size_bytes)
 
 
 @dataclass(frozen=True)
@@ -70,20 +89,25 @@ class LayerBuilder:
 
     def job(self, task: ClipTask) -> ClipJob:
         """What the decoder is asked for."""
-        return ClipJob(self._wanted.frame_counts, self._wanted.embedding_frames, task.stored)
+        return ClipJob(self._wanted.asks, task.stored, task.media, task.measure)
 
     def add_frames(self, task: ClipTask, clip: ClipFrames) -> None:
         """Store a clip's frames, contiguous, in the order given."""
-        offsets = [self._tar.add(member_name(task.clip_id, index), jpeg) for index, _, jpeg in clip.frames]
+        offsets = [
+            self._tar.add(member_name(task.clip_id, index, clip.suffix), data)
+            for index, _, data in clip.frames
+        ]
         row = {
             "clip_id": task.clip_id,
             "source_frames": clip.source_frames,
+            "source_seconds": clip.source_seconds,
             "width": clip.width,
             "height": clip.height,
             "frame_index": [index for index, _, _ in clip.frames],
             "frame_seconds": [seconds for _, seconds, _ in clip.frames],
             "frame_offset": offsets,
-            "frame_bytes": [len(jpeg) for _, _, jpeg in clip.frames],
+            "frame_bytes": [len(data) for _, _, data in clip.frames],
+            "quality": clip.quality,
         }
         self._rows.append(row)
         if self._tar.num_bytes > self._max_tar_bytes:
@@ -122,7 +146,7 @@ class LayerBuilder:
         layer = Layer(
             name=Layer.name_for(self._request, self._stored, len(self._built)),
             request=self._request_for([row["clip_id"] for row in (*self._rows, *self._rejects)]),
-            index=pa.Table.from_pylist(self._rows, schema=FRAME_SCHEMA),
+            index=pa.Table.from_pylist(self._rows, schema=LAYER_SCHEMA),
             rejects=rejects_table(self._rejects),
             count=StageCount("decode", num_in, len(self._rows), rejected=dict(rejected)),
             tar_sha256=tar_sha256,
@@ -130,8 +154,7 @@ class LayerBuilder:
         self._built.append(BuiltLayer(layer, self._tar.path))
 
     def _request_for(self, clip_ids: Sequence[str]) -> LayerRequest:
-        sources = {clip_id: self._wanted.sources[clip_id] for clip_id in clip_ids}
-        return LayerRequest(self._wanted.frame_counts, self._wanted.embedding_frames, sources)
+        return self._wanted.only(clip_ids)
 
 
 def decode_tasks(
@@ -172,7 +195,7 @@ def _fetch_ahead(
         try:
             while True:
                 while len(waiting) <= num_ahead and (task := next(coming, None)) is not None:
-                    waiting.append((task, pool.submit(source.read, task.key)))
+                    waiting.append((task, pool.submit(task.read, source)))
                 if not waiting:
                     return
                 yield waiting.popleft()
@@ -191,7 +214,7 @@ def _checked(task: ClipTask, fetched: Future[bytes], source: SourceRoot) -> byte
         try:
             data = fetched.result()
         except StoreError:
-            data = source.read(task.key)
+            data = task.read(source)
     except StoreError as error:
         is_gone = isinstance(error.__cause__, FileNotFoundError)
         reason = RejectReason.SOURCE_CHANGED if is_gone else RejectReason.STORE_ERROR

@@ -1,10 +1,11 @@
-"""Pixels: colour conversion, display orientation, size and JPEG, the same bytes on every CPU.
+"""Pixels: colour conversion, display orientation, size, JPEG and PNG, the same bytes on every CPU.
 
 swscale's default conversion rounds differently at every SIMD level; with accurate rounding and
 bit-exact output it does not. Those flags interpolate chroma differently from the default (up to 32
 levels at colour edges), so comparisons with other tools use `SWSCALE_DEFAULT`.
 Pillow resizes 8-bit images in integer arithmetic, and libjpeg-turbo's integer DCT gives the bytes of
-its plain C code.
+its plain C code. PNGs are compressed by run lengths only: deflate's search for longer matches hashes
+its input, and zlib-ng has had other hashes on other CPUs.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import numpy as np
 from PIL import Image
 
 from weave_data.decode.decoder import RgbImage
+from weave_data.decode.job import PictureFormat
 
-__all__ = ["SWSCALE_DEFAULT", "SWSCALE_EXACT", "encode_jpeg", "fit_short_side", "orient"]
+__all__ = ["SWSCALE_DEFAULT", "SWSCALE_EXACT", "encode_picture", "fit_short_side", "orient"]
 
+_PNG_LEVEL, _PNG_RUN_LENGTHS = 6, 3  # zlib's level and strategy, part of the bytes
 _SWS_BILINEAR, _SWS_ACCURATE_RND, _SWS_BITEXACT = 0x2, 0x40000, 0x80000
 
 SWSCALE_DEFAULT = _SWS_BILINEAR
@@ -61,11 +64,23 @@ def fit_short_side(width: int, height: int, *, short_side_px: int) -> tuple[int,
     return scaled(width), scaled(height)
 
 
-def encode_jpeg(rgb: RgbImage, *, size: tuple[int, int], quality: int) -> bytes:
-    """Resize (bicubic, antialiased) and compress: baseline JPEG, 4:2:0, standard Huffman tables."""
+def encode_picture(rgb: RgbImage, *, size: tuple[int, int], picture: PictureFormat) -> bytes:
+    """Resize (bicubic, antialiased) and compress.
+
+    JPEG is baseline, 4:2:0, with the standard Huffman tables; PNG is RGB, 8 bits.
+
+    Args:
+        rgb: uint8[height, width, 3].
+        size: (width, height) of the stored frame, px.
+        picture: Format and quality.
+    """
     image: Any = Image.fromarray(np.ascontiguousarray(rgb))
     if image.size != size:
         image = image.resize(size, Image.Resampling.BICUBIC)
     sink = io.BytesIO()
-    image.save(sink, "JPEG", quality=quality, subsampling="4:2:0", optimize=False, progressive=False)
+    if picture.format == "png":
+        image.save(sink, "PNG", compress_level=_PNG_LEVEL, compress_type=_PNG_RUN_LENGTHS)
+    else:
+        options = {"subsampling": "4:2:0", "optimize": False, "progressive": False}
+        image.save(sink, "JPEG", quality=picture.quality, **options)
     return sink.getvalue()

@@ -67,11 +67,14 @@ class _Reading:
     def sparse(self, table: PacketTable, choose: ChooseFrames, keep: KeepFrame[T]) -> DecodedClip[T] | None:
         """Frames through the packet table; None when it turns out not to be trustworthy."""
         num_frames = len(table.shown_pts)
-        indices = sorted(choose(num_frames))
+        first_pts = int(table.shown_pts[0])
+        source_seconds = float((int(table.shown_pts[-1]) - first_pts) * self.time_base)
+        indices = sorted(choose(num_frames, source_seconds))
         kept: dict[int, T] = {}
+        wanted = {int(table.shown_pts[index]): index for index in indices}
         try:
             for segment in table.segments(indices):
-                if not self._decode_segment(segment, table, keep, kept):
+                if not self._decode_segment(segment, table, wanted, keep, kept):
                     return None
         except MemoryError:
             raise
@@ -81,15 +84,19 @@ class _Reading:
             self._restart()
         frames = []
         for index in indices:
-            pts = int(table.shown_pts[index])
-            seconds = float((pts - int(table.shown_pts[0])) * self.time_base)
-            frames.append(DecodedFrame(index, seconds, kept[pts]))
-        return DecodedClip(num_frames, tuple(frames))
+            seconds = float((int(table.shown_pts[index]) - first_pts) * self.time_base)
+            frames.append(DecodedFrame(index, seconds, kept[index]))
+        return DecodedClip(num_frames, source_seconds, tuple(frames))
 
     def _decode_segment(
-        self, segment: Segment, table: PacketTable, keep: KeepFrame[T], kept: dict[int, T]
+        self,
+        segment: Segment,
+        table: PacketTable,
+        wanted: dict[int, int],
+        keep: KeepFrame[T],
+        kept: dict[int, T],
     ) -> bool:
-        """Decode one segment into `kept`; False when a picture is not what the table promised."""
+        """Decode one segment into `kept`, by index; False when a picture is not what the table promised."""
         self._restart()
         missing = set(segment.wanted_pts)
         start_pts = int(table.pts[segment.start])
@@ -100,7 +107,8 @@ class _Reading:
                 return False
             if frame.pts in missing:
                 missing.remove(frame.pts)
-                kept[frame.pts] = keep(self._picture(frame))
+                index = wanted[frame.pts]
+                kept[index] = keep(index, self._picture(frame))
         return not missing
 
     def _decode_range(self, segment: Segment, *, can_skip: bool) -> Iterator[Any]:
@@ -113,33 +121,36 @@ class _Reading:
 
     def sequential(self, choose: ChooseFrames, keep: KeepFrame[T]) -> DecodedClip[T]:
         """Frames of a full decode: how many there are decides which are wanted."""
-        num_frames, held = self._count_frames()
+        num_frames, source_seconds, held = self._count_frames()
         if num_frames == 0:
             raise DecodeError("no_frames", f"{len(self.packets)} packets gave no frame")
-        wanted = set(choose(num_frames))
+        wanted = set(choose(num_frames, source_seconds))
         frames: list[DecodedFrame[T]] = []
         first_pts: int | None = None
         for index, frame in enumerate(self._decode_all() if held is None else held):
             first_pts = frame.pts if index == 0 else first_pts
             if index in wanted:
                 seconds = self._seconds(index, frame.pts, first_pts)
-                frames.append(DecodedFrame(index, seconds, keep(self._picture(frame))))
+                frames.append(DecodedFrame(index, seconds, keep(index, self._picture(frame))))
             if len(frames) == len(wanted):
                 break
-        return DecodedClip(num_frames, tuple(frames))
+        return DecodedClip(num_frames, source_seconds, tuple(frames))
 
-    def _count_frames(self) -> tuple[int, list[Any] | None]:
-        """How many frames a full decode presents, and the frames if they are small enough to hold."""
+    def _count_frames(self) -> tuple[int, float, list[Any] | None]:
+        """How many frames a full decode presents, first to last in seconds, and the frames if small."""
         num_frames, num_bytes = 0, 0
+        first_pts, last_pts = None, None
         held: list[Any] | None = []
         for frame in self._decode_all():
+            first_pts, last_pts = (frame.pts if num_frames == 0 else first_pts), frame.pts
             num_frames += 1
             num_bytes += sum(plane.buffer_size for plane in frame.planes)
             if num_bytes > _HELD_BYTES:
                 held = None  # they are decoded once more
             if held is not None:
                 held.append(frame)
-        return num_frames, held
+        source_seconds = self._seconds(max(0, num_frames - 1), last_pts, first_pts)
+        return num_frames, max(0.0, source_seconds), held
 
     def _decode_all(self) -> Iterator[Any]:
         self._restart()

@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from weave_data.decode.layers import StoredClip, frame_tar_key
 from weave_data.decode.selection import embedding_indices
-from weave_data.records import FRAME_SCHEMA, StageCount
+from weave_data.records import FRAME_SCHEMA, QUALITY_SCHEMA, StageCount
 from weave_data.storage import Store
 
-__all__ = ["INDEX_SCHEMA", "DecodeReceipt", "index_table"]
+__all__ = ["INDEX_SCHEMA", "DecodeReceipt", "index_table", "quality_table"]
 
 _NUM_READS = 8  # ranged GETs under way at a time
 _Place = tuple[str, list[tuple[int, int, int]]]  # tar key, (frame index, offset, length) of its frames
@@ -36,6 +36,7 @@ class DecodeReceipt:
         frames_key: Key of the frame store that it lies in.
         index: Table of INDEX_SCHEMA, catalog order, decoded clips only; the frames of this request in
             order of first use, wherever they lie. Empty when the part is open.
+        quality: Table of QUALITY_SCHEMA, a row for each of `index`.
         rejects: Table of REJECT_SCHEMA.
         count: Accounting over the part's clips; nothing is counted while the part is open.
         open_clips: (clip id, circumstance reason: detail); not empty: nothing was committed, the same
@@ -44,13 +45,14 @@ class DecodeReceipt:
         reused_layers: Layers that were there and hold frames or rejects of this request.
         files_written: Objects this call committed.
         files_reused: Objects that were there: of reused layers, or of a layer that an earlier run left half.
-        embedding_jpegs: Per row of `index` the embedding's JPEGs ascending by frame index, when this
-            call decoded them; use `load_embedding_jpegs`.
+        embedding_jpegs: Per row of `index` the bytes of the embedding's frames, ascending by frame
+            index, when this call decoded them; use `load_embedding_jpegs`.
     """
 
     part: str
     frames_key: str
     index: pa.Table
+    quality: pa.Table
     rejects: pa.Table
     count: StageCount
     open_clips: tuple[tuple[str, str], ...] = ()
@@ -125,6 +127,7 @@ def index_table(clips: Mapping[str, tuple[StoredClip, list[int]]]) -> pa.Table:
         {
             "clip_id": clip_id,
             "source_frames": clip.source_frames,
+            "source_seconds": clip.source_seconds,
             "width": clip.width,
             "height": clip.height,
             "frame_index": order,
@@ -136,3 +139,9 @@ def index_table(clips: Mapping[str, tuple[StoredClip, list[int]]]) -> pa.Table:
         for clip_id, (clip, order) in clips.items()
     ]
     return pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)
+
+
+def quality_table(clips: Mapping[str, StoredClip]) -> pa.Table:
+    """Table of QUALITY_SCHEMA, in the order given."""
+    rows = [{"clip_id": clip_id, **(clip.quality or {})} for clip_id, clip in clips.items()]
+    return pa.Table.from_pylist(rows, schema=QUALITY_SCHEMA)

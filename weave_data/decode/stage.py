@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from weave_data.config import FramesConfig
 from weave_data.decode.isolation import IsolatedDecoder
+from weave_data.decode.job import PictureFormat
 from weave_data.decode.layer_builder import BuiltLayer, ClipTask, LayerBuilder, decode_tasks
 from weave_data.decode.layers import (
     Layer,
@@ -29,9 +30,10 @@ from weave_data.decode.layers import (
     source_id,
     stored_clips,
 )
-from weave_data.decode.receipt import INDEX_SCHEMA, DecodeReceipt, index_table
+from weave_data.decode.receipt import INDEX_SCHEMA, DecodeReceipt, index_table, quality_table
 from weave_data.errors import AccountingError
-from weave_data.records import StageCount, rejects_table
+from weave_data.frame_policy import FrameAsk
+from weave_data.records import QUALITY_SCHEMA, StageCount, rejects_table
 from weave_data.storage import MAX_OBJECT_BYTES, SourceRoot, Store
 
 __all__ = ["DecodeReceipt", "DecodeRequest", "DecodeSettings", "decode_part"]
@@ -46,16 +48,19 @@ class DecodeRequest:
     Attributes:
         part: Name of the part.
         clips: Table of CLIP_SCHEMA in catalog order; clip ids are distinct.
-        frame_counts: The recipes' ks, frames per clip.
+        asks: Which frames the recipes want of a clip.
         embedding_frames: m, or None when nothing is embedded.
         quarantine: Clip ids to leave out; counted as filtered.
+        retries: Clip ids that were given another chance, and how often: a reject of an earlier round no
+            longer counts.
     """
 
     part: str
     clips: pa.Table
-    frame_counts: tuple[int, ...]
+    asks: tuple[FrameAsk, ...]
     embedding_frames: int | None = None
     quarantine: frozenset[str] = frozenset()
+    retries: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,8 +89,7 @@ class DecodeSettings:
         """Decoder processes with these limits; the first starts at the first clip."""
         return IsolatedDecoder(
             decoder=self.frames.decoder,
-            short_side_px=self.frames.short_side_px,
-            quality=self.frames.quality,
+            picture=PictureFormat(self.frames.short_side_px, self.frames.format, self.frames.quality),
             timeout_seconds=self.clip_timeout_seconds,
             memory_bytes=self.clip_memory_bytes,
             recycle_clips=self.recycle_clips,
@@ -97,8 +101,8 @@ def decode_part(
 ) -> DecodeReceipt:
     """Store the frames a build needs of one part, and say where they lie.
 
-    A second call with the same request decodes nothing. Clips with fewer than k frames keep the
-    frames of the smaller ks; the recipe that wants k rejects them.
+    A second call with the same request decodes nothing. A clip with fewer frames than asked keeps all
+    of them; whether a recipe takes it is decided when its clips are chosen.
 
     Raises:
         AccountingError: Clips in are not clips out, filtered or rejected.
@@ -108,8 +112,8 @@ def decode_part(
     """
     key = frames_key(settings.frames)
     kept = [row for row in request.clips.to_pylist() if row["clip_id"] not in request.quarantine]
-    sources = {row["clip_id"]: source_id(row["key"], row["size_bytes"]) for row in kept}
-    wanted = LayerRequest(tuple(sorted(set(request.frame_counts))), request.embedding_frames, sources)
+    sources = {row["clip_id"]: source_id(row) for row in kept}
+    wanted = LayerRequest.of(request.asks, request.embedding_frames, sources, request.retries)
     layers = read_layers(store, key, request.part)
     tasks = _missing(kept, wanted, stored_clips(layers, wanted))
     if not tasks:
@@ -146,8 +150,9 @@ def _missing(
         if clip.reject is not None:
             continue
         known = clip.source_frames
-        if known is None or not clip.frames.keys() >= set(wanted.wanted(known)):
-            tasks.append(ClipTask(row["clip_id"], row["key"], row["size_bytes"], tuple(sorted(clip.frames))))
+        if known is None or not clip.frames.keys() >= set(wanted.wanted(known, clip.source_seconds)):
+            place = (row["clip_id"], row["key"], row["size_bytes"], row["offset"], row["media"])
+            tasks.append(ClipTask(*place, stored=tuple(sorted(clip.frames)), measure=clip.quality is None))
     return tasks
 
 
@@ -170,11 +175,12 @@ def _receipt(
     rejects = [clip.reject for clip in clips.values() if clip.reject is not None]
     index = index_table(
         {
-            clip_id: (clip, wanted.wanted(clip.source_frames))
+            clip_id: (clip, wanted.wanted(clip.source_frames, clip.source_seconds))
             for clip_id, clip in clips.items()
             if clip.reject is None and clip.source_frames is not None
         }
     )
+    decoded = index["clip_id"].to_pylist()
     num_quarantined = request.clips.num_rows - len(kept)
     count = StageCount(
         stage="decode",
@@ -194,6 +200,7 @@ def _receipt(
         part=request.part,
         frames_key=key,
         index=index,
+        quality=quality_table({clip_id: clips[clip_id] for clip_id in decoded}),
         rejects=rejects_table(rejects),
         count=count,
         embedding_frames=request.embedding_frames,
@@ -208,6 +215,7 @@ def _open_receipt(request: DecodeRequest, key: str, open_clips: Sequence[tuple[s
         part=request.part,
         frames_key=key,
         index=INDEX_SCHEMA.empty_table(),
+        quality=QUALITY_SCHEMA.empty_table(),
         rejects=rejects_table([]),
         count=StageCount("decode", 0, 0),
         open_clips=tuple(open_clips),

@@ -5,9 +5,9 @@
 Messages go over one socket: a JSON header, then the bytes it announces. Nothing that the child says
 is unpickled. It imports no pyarrow, torch or ray, and dies with its parent.
 
-    parent -> child   {"frame_counts", "embedding_frames", "stored"}, the clip's bytes
+    parent -> child   `ClipJob.to_json`, the clip's bytes
     child -> parent   {"ready"} | {"fatal": text} once, then per clip
-                      {"clip": {...}}, all JPEGs | {"rejected": [reason, detail]} | {"failed": detail}
+                      {"clip": {...}}, all frames | {"rejected": [reason, detail]} | {"failed": detail}
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from weave_data.decode.decoder import FrameDecoder, RgbImage, load_decoder
-from weave_data.decode.picture import encode_jpeg, fit_short_side
+from weave_data.decode.images import read_image
+from weave_data.decode.job import ClipFrames, ClipJob, PictureFormat
+from weave_data.decode.measures import MEASURED, ClipMeasures
+from weave_data.decode.picture import encode_picture, fit_short_side
 from weave_data.decode.selection import wanted_indices
 from weave_data.errors import DecodeError, DeviceError
 
@@ -32,51 +35,69 @@ __all__ = ["decode_clip", "main"]
 _PR_SET_PDEATHSIG = 1
 
 
-def decode_clip(
-    decoder: FrameDecoder, data: bytes, job: dict[str, Any], *, short_side_px: int, quality: int
-) -> tuple[dict[str, Any], list[bytes]]:
-    """Decode, resize and compress the frames of one clip that are not stored yet.
+def decode_clip(decoder: FrameDecoder, data: bytes, job: ClipJob, picture: PictureFormat) -> ClipFrames:
+    """Decode, resize and compress the frames of one video that are not stored yet.
 
     Args:
         decoder: Which decoder.
         data: The clip's bytes.
-        job: `frame_counts` and `embedding_frames` choose the frames, `stored` are left out.
-        short_side_px: Of the stored frames; smaller pictures keep their size.
-        quality: JPEG quality.
-
-    Returns:
-        `{"source_frames", "width", "height", "frames": [[index, seconds], ...]}` in stored order, and
-        the JPEGs in the same order.
+        job: Which frames.
+        picture: Size and format of the stored frames.
 
     Raises:
         DecodeError: The clip's content can't give its frames.
     """
-    order: list[int] = []
-    size: tuple[int, int] | None = None
-
-    def choose(num_frames: int) -> Sequence[int]:
-        nonlocal size
-        size = None  # a decoder that asks again starts again
-        wanted = wanted_indices(
-            num_frames, frame_counts=job["frame_counts"], embedding_frames=job["embedding_frames"]
-        )
-        order[:] = [index for index in wanted if index not in stored]
-        return sorted({0, *order})  # the first frame decides the size of all
-
-    def keep(rgb: RgbImage) -> bytes:
-        nonlocal size
-        if size is None:
-            size = fit_short_side(rgb.shape[1], rgb.shape[0], short_side_px=short_side_px)
-        return encode_jpeg(rgb, size=size, quality=quality)
-
-    stored = frozenset(job["stored"])
-    clip = decoder.decode(data, choose=choose, keep=keep)
-    if size is None:
+    clip = _Taking(job, picture)
+    decoded = decoder.decode(data, choose=clip.choose, keep=clip.keep)
+    if clip.size is None or clip.source_size is None:
         raise DecodeError("no_frames", "the decoder gave no picture")
-    by_index = {frame.index: frame for frame in clip.frames}
-    frames = [[index, by_index[index].seconds] for index in order]
-    described = {"source_frames": clip.num_source_frames, "width": size[0], "height": size[1]}
-    return {**described, "frames": frames}, [by_index[index].kept for index in order]
+    by_index = {frame.index: frame for frame in decoded.frames}
+    frames = tuple((index, by_index[index].seconds, by_index[index].kept) for index in clip.order)
+    quality = None
+    if job.measure:
+        counts = decoded.num_source_frames, decoded.source_seconds
+        quality = clip.measures.result(data, *counts, size=clip.source_size)
+    return ClipFrames(
+        source_frames=decoded.num_source_frames,
+        source_seconds=decoded.source_seconds,
+        width=clip.size[0],
+        height=clip.size[1],
+        frames=frames,
+        suffix="png" if picture.format == "png" else "jpg",
+        quality=quality,
+    )
+
+
+class _Taking:
+    """What is done with the pictures of one clip as they come, in ascending order."""
+
+    def __init__(self, job: ClipJob, picture: PictureFormat) -> None:
+        self._job = job
+        self._picture = picture
+        self._begin([], [])
+
+    def _begin(self, order: list[int], measured: list[int]) -> None:
+        self.order = order
+        self.size: tuple[int, int] | None = None  # the first frame decides the size of all
+        self.source_size: tuple[int, int] | None = None
+        self.measures = ClipMeasures()
+        self._kept, self._measured = frozenset(order), frozenset(measured)
+
+    def choose(self, num_frames: int, source_seconds: float) -> Sequence[int]:
+        """Indices to decode; a decoder that asks again starts again."""
+        wanted = wanted_indices(num_frames, source_seconds, self._job.asks)
+        measured = wanted_indices(num_frames, source_seconds, [MEASURED]) if self._job.measure else []
+        self._begin([index for index in wanted if index not in self._job.stored], measured)
+        return sorted({0, *self.order, *measured})
+
+    def keep(self, index: int, rgb: RgbImage) -> bytes:
+        """The frame as it is stored; empty for one that was only looked at."""
+        if self.size is None:
+            self.source_size = (rgb.shape[1], rgb.shape[0])
+            self.size = fit_short_side(*self.source_size, short_side_px=self._picture.short_side_px)
+        if index in self._measured:
+            self.measures.add(rgb)
+        return encode_picture(rgb, size=self.size, picture=self._picture) if index in self._kept else b""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -84,6 +105,7 @@ def main(arguments: Sequence[str]) -> None:
     _prepare_process()
     connection = Connection(int(arguments[0]))
     settings = json.loads(arguments[1])
+    picture = PictureFormat(**settings["picture"])
     try:
         decoder = load_decoder(settings["decoder"])
     except DeviceError as error:
@@ -92,32 +114,32 @@ def main(arguments: Sequence[str]) -> None:
     _send(connection, {"ready": True})
     while True:
         try:
-            job = json.loads(connection.recv_bytes())
+            job = ClipJob.from_json(json.loads(connection.recv_bytes()))
             data = connection.recv_bytes()
         except EOFError:
             return
-        header, blob = _answer(decoder, data, job, settings)
+        header, blob = _answer(decoder, data, job, picture)
         _send(connection, header)
         if "clip" in header:
             connection.send_bytes(blob)
 
 
 def _answer(
-    decoder: FrameDecoder, data: bytes, job: dict[str, Any], settings: dict[str, Any]
+    decoder: FrameDecoder, data: bytes, job: ClipJob, picture: PictureFormat
 ) -> tuple[dict[str, Any], bytes]:
+    is_image = job.media == "image"
     try:
-        clip, jpegs = decode_clip(
-            decoder, data, job, short_side_px=settings["short_side_px"], quality=settings["quality"]
-        )
+        clip = read_image(data, job) if is_image else decode_clip(decoder, data, job, picture)
     except DecodeError as error:
         return {"rejected": [error.reason, error.detail]}, b""
     except MemoryError as error:
         return {"failed": f"out of memory: {error}"}, b""
     except Exception as error:  # noqa: BLE001 - the edge where one bad clip becomes a reject
         # the name only: messages hold addresses, and rejects are committed bytes
-        return {"rejected": ["corrupt", f"the decoder raised {type(error).__name__}"]}, b""
-    clip["sizes"] = [len(jpeg) for jpeg in jpegs]
-    return {"clip": clip}, b"".join(jpegs)
+        reason = "not_an_image" if is_image else "corrupt"
+        return {"rejected": [reason, f"the decoder raised {type(error).__name__}"]}, b""
+    header, blob = clip.to_message()
+    return {"clip": header}, blob
 
 
 def _send(connection: Connection, header: dict[str, Any]) -> None:

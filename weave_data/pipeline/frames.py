@@ -16,6 +16,7 @@ from weave_data.catalog import Catalog
 from weave_data.config import EmbeddingConfig
 from weave_data.decode import DecodeReceipt, DecodeRequest, DecodeSettings, decode_part
 from weave_data.embed import EmbedReceipt, EmbedRequest, embed_part, embedding_path, load_embedder
+from weave_data.frame_policy import FrameAsk
 from weave_data.records import Part
 from weave_data.storage import SourceRoot, Store
 from weave_data.tables import sha256_hex
@@ -49,7 +50,7 @@ class FrameWork:
     source: SourceRoot
     catalog: Catalog
     settings: DecodeSettings
-    frame_counts: tuple[int, ...]
+    asks: tuple[FrameAsk, ...]
     quarantine: frozenset[str]
     embed_key: str | None
     embedding_frames: int | None
@@ -60,7 +61,7 @@ class FrameWork:
         request = DecodeRequest(
             part=item.part.name,
             clips=clips,
-            frame_counts=self.frame_counts,
+            asks=self.asks,
             embedding_frames=self.embedding_frames,
             quarantine=self.quarantine,
         )

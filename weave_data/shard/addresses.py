@@ -27,6 +27,7 @@ ADDRESS_SCHEMA = pa.schema(
     [
         pa.field("clip_id", pa.string(), nullable=False),
         pa.field("source_frames", pa.int32(), nullable=False),
+        pa.field("source_seconds", pa.float32(), nullable=False),  # last frame minus the first
         pa.field("width", pa.int32(), nullable=False),  # of the stored frames, px
         pa.field("height", pa.int32(), nullable=False),
         pa.field("frame_index", _list_of(pa.int32()), nullable=False),
