@@ -10,4 +10,11 @@ from weave_data.caption.conversations import IMAGE_TOKEN, make_conversations
 from weave_data.caption.joins import CaptionJoin, join_captions
 from weave_data.caption.prompts import choose_prompts, prompt_pool
 
-__all__ = ["IMAGE_TOKEN", "CaptionJoin", "choose_prompts", "join_captions", "make_conversations", "prompt_pool"]
+__all__ = [
+    "IMAGE_TOKEN",
+    "CaptionJoin",
+    "choose_prompts",
+    "join_captions",
+    "make_conversations",
+    "prompt_pool",
+]
