@@ -56,7 +56,23 @@ SCHEMA_VERSION = 1
 """Version of the woven shard and of every intermediate file; part of every stage key."""
 
 RESERVED_NAMES = frozenset(
-    {"catalog", "frames", "embeddings", "groups", "plans", "rejects", "runs", "card.md", "manifests"}
+    {
+        "audits",
+        "card.md",
+        "catalog",
+        "duplicates",
+        "embeddings",
+        "enrich",
+        "frames",
+        "groups",
+        "manifests",
+        "plans",
+        "rejects",
+        "removed",
+        "report.html",
+        "retries",
+        "runs",
+    }
 )
 """Names beside the recipes in an output; a recipe may not take them."""
 
@@ -76,6 +92,7 @@ class RejectReason(str, enum.Enum):
     CORRUPT = "corrupt"
     NOT_AN_IMAGE = "not_an_image"
     TOO_SHORT = "too_short"
+    NO_NEW_CAPTION = "no_new_caption"
     CLIP_REJECTED = "clip_rejected"
     BAD_RECORD = "bad_record"
     BAD_TURNS = "bad_turns"
@@ -98,6 +115,7 @@ CONTENT_REASONS = frozenset(
         RejectReason.CORRUPT,
         RejectReason.NOT_AN_IMAGE,
         RejectReason.TOO_SHORT,
+        RejectReason.NO_NEW_CAPTION,
         RejectReason.BAD_RECORD,
         RejectReason.BAD_TURNS,
         RejectReason.CLIP_REJECTED,

@@ -29,6 +29,7 @@ class Catalog:
         listing_sha256: Over keys and sizes of its clips as listed when it was built.
         samples_sha256: Of the committed samples; None when the source gives clips only.
         num_samples: How many samples the source gives ready made.
+        num_unused: Conversations of its records beyond their first, which nothing uses.
     """
 
     key: str
@@ -38,6 +39,7 @@ class Catalog:
     listing_sha256: str
     samples_sha256: str | None = None
     num_samples: int = 0
+    num_unused: int = 0
 
     @property
     def has_samples(self) -> bool:
@@ -100,6 +102,7 @@ def read_catalog(store: Store, key: str) -> Catalog | None:
             listing_sha256=values["listing_sha256"],
             samples_sha256=values.get("samples_sha256"),
             num_samples=values.get("num_samples", 0),
+            num_unused=values.get("num_unused", 0),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise VerificationError(f"{store.uri}/{name}: not a catalog ({error}); delete it") from error
@@ -129,6 +132,7 @@ def commit_catalog(store: Store, key: str, cut: CutCatalog) -> Catalog:
         listing_sha256=sha256_hex(table_bytes(cut.listed)),
         samples_sha256=samples.sha256 if samples else None,
         num_samples=len(cut.samples) if cut.samples is not None else 0,
+        num_unused=cut.num_unused,
     )
     commit_exact(store, f"{folder}/catalog.json", _catalog_json(catalog))
     return catalog
@@ -147,6 +151,8 @@ def _catalog_json(catalog: Catalog) -> bytes:
     }
     if catalog.has_samples:
         values |= {"samples_sha256": catalog.samples_sha256, "num_samples": catalog.num_samples}
+    if catalog.num_unused:
+        values["num_unused"] = catalog.num_unused
     return canonical_json(values)
 
 

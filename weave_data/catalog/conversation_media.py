@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from weave_data.catalog.parts import LEADS_OUT
 from weave_data.records import RejectReason
 
 __all__ = ["MEDIA_PROBLEMS", "Media", "gather_media", "media_problems"]
@@ -24,7 +25,7 @@ MEDIA_PROBLEMS = (
 _OUTSIDE, _MISSING, _EMPTY, _MIXED = range(4)
 _FINE = -1
 _NOT_FOUND = -1
-_LEADS_OUT = r"^/|(^|/)\.\.(/|$)|\\|^[A-Za-z][A-Za-z0-9+.-]*://"
+_LEADS_OUT = LEADS_OUT + r"|^[A-Za-z][A-Za-z0-9+.-]*://"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ depend neither on what is missing nor on later files.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -22,37 +21,12 @@ import pyarrow.compute as pc
 
 from weave_data.catalog.conversation_media import MEDIA_PROBLEMS, Media, gather_media, media_problems
 from weave_data.catalog.conversation_rows import RECORD_SCHEMA
-from weave_data.catalog.parts import part_rows, unit_stems
+from weave_data.catalog.parts import STAGE, CutCatalog, is_first, part_rows, unit_stems
 from weave_data.errors import AccountingError, SourceError
 from weave_data.mixtures import ImageToVideo, convert_images
 from weave_data.records import CLIP_SCHEMA, REJECT_SCHEMA, SAMPLE_SCHEMA, StageCount, clips_table
 
-__all__ = ["CutConversations", "cut_conversations"]
-
-_STAGE = "catalog"
-
-
-@dataclass(frozen=True)
-class CutConversations:
-    """A catalog of ready-made samples before it is written.
-
-    Attributes:
-        parts: (name, CLIP_SCHEMA rows) in order of first mention; no part is empty. A clip's caption is
-            the answer of the first two-turn record about it alone, empty where there is none.
-        samples: SAMPLE_SCHEMA, in order of the records. Its key is the record's id; of different
-            records with one id, the later ones' is `<id>#<8 hex digits of their content>`.
-        rejects: REJECT_SCHEMA, by part (here: file of records) and record id.
-        listed: key, size_bytes of the clips, in order.
-        count: Records in, records used out. Balanced.
-        num_unused: Conversations of used records beyond their first, which nothing uses.
-    """
-
-    parts: tuple[tuple[str, pa.Table], ...]
-    samples: pa.Table
-    rejects: pa.Table
-    listed: pa.Table
-    count: StageCount
-    num_unused: int
+__all__ = ["cut_conversations"]
 
 
 def cut_conversations(
@@ -62,8 +36,12 @@ def cut_conversations(
     part_clips: int | Literal["auto"],
     image_to_video: ImageToVideo = "none",
     frames_per_video: int | None = None,
-) -> CutConversations:
+) -> CutCatalog:
     """Decide what every record is, and gather what the used ones name.
+
+    A sample's key is its record's id; of different records with one id, the later ones' is
+    `<id>#<8 hex digits of their content>`. A clip's caption is the answer of the first two-turn record
+    about it alone, empty where there is none.
 
     Args:
         units: (name of the file, RECORD_SCHEMA) in order.
@@ -71,6 +49,9 @@ def cut_conversations(
         part_clips: Media per part, or `auto`.
         image_to_video: See `convert_images`.
         frames_per_video: What the configuration says the records' `num_frames_per_video` is.
+
+    Returns:
+        Clips in order of first mention, samples in order of the records; counted are records.
 
     Raises:
         SourceError: A record's `num_frames_per_video` is another; a made-up key is taken.
@@ -82,7 +63,7 @@ def cut_conversations(
     records = pa.concat_tables([RECORD_SCHEMA.empty_table(), *(table for _, table in units)])
     records = records.append_column("unit", unit)
     formed = records.filter(records["reason"].is_null())
-    distinct = formed.filter(pa.array(_is_first(formed["digest"])))
+    distinct = formed.filter(pa.array(is_first(formed["digest"])))
     media = gather_media(distinct, listing)
     problems, about = media_problems(media, len(distinct))
     whole = np.flatnonzero(problems < 0)
@@ -93,7 +74,7 @@ def cut_conversations(
     stems = unit_stems([name for name, _ in units])
     rejects = pa.concat_tables([_malformed(records), _unusable(distinct, media, problems, about)])
     count = StageCount(
-        stage=_STAGE,
+        stage=STAGE,
         num_in=len(records),
         num_out=len(used),
         filtered=converted.filtered,
@@ -102,7 +83,7 @@ def cut_conversations(
     )
     if not count.is_balanced:
         raise AccountingError(f"catalog: records don't add up: {count.to_json()}; please report this")
-    return CutConversations(
+    return CutCatalog(
         parts=_parts(clips, distinct, media, stems, part_clips),
         samples=converted.samples,
         rejects=_reject_table(rejects, stems),
@@ -125,15 +106,6 @@ def _check_frames_per_video(name: str, records: pa.Table, expected: int | None) 
         )
 
 
-def _is_first(values: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
-    """bool[n]: no earlier row holds this value."""
-    numbered = pa.table({"value": values, "row": np.arange(len(values))})
-    first = numbered.group_by("value").aggregate([("row", "min")])["row_min"].to_numpy()
-    is_first = np.zeros(len(values), dtype=bool)
-    is_first[first] = True
-    return is_first
-
-
 def _is_one_image(records: pa.Table, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     is_one = pc.equal(pc.list_value_length(records["keys"]), 1).to_numpy()
     return (is_one & (records["num_videos"].to_numpy() == 0))[rows]
@@ -143,8 +115,8 @@ def _samples(records: pa.Table, rows: npt.NDArray[np.int64]) -> pa.Table:
     # an id is taken by the first record that has it, even one whose media are missing today
     ids = records["record_id"]
     suffix = pc.utf8_slice_codeunits(records["digest"], 0, 8)
-    keys = pc.if_else(pa.array(_is_first(ids)), ids, pc.binary_join_element_wise(ids, suffix, "#"))
-    repeated = keys.filter(pa.array(~_is_first(keys)))
+    keys = pc.if_else(pa.array(is_first(ids)), ids, pc.binary_join_element_wise(ids, suffix, "#"))
+    repeated = keys.filter(pa.array(~is_first(keys)))
     if len(repeated):
         raise SourceError(
             f"source.catalog: {repeated[0].as_py()!r} is the id of one record and stands for another record "
@@ -253,7 +225,7 @@ def _by_reason(rejects: pa.Table) -> dict[str, int]:
 
 def _reject_table(rejects: pa.Table, stems: list[str]) -> pa.Table:
     columns = {
-        "stage": pa.repeat(_STAGE, len(rejects)),
+        "stage": pa.repeat(STAGE, len(rejects)),
         "part": pa.array(stems, pa.string()).take(rejects["unit"]),
         "recipe": pa.nulls(len(rejects), pa.string()),
         **{name: rejects[name] for name in ("clip_id", "key", "reason", "detail", "row")},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from weave_data.catalog.conversation_source import ConversationsSource
 from weave_data.catalog.folder import FolderSource
 from weave_data.catalog.manifest import ManifestSource
 from weave_data.catalog.protocol import ClipSource
@@ -18,6 +19,7 @@ KINDS: Mapping[str, Callable[[SourceConfig], ClipSource]] = {
     "folder": FolderSource,
     "webdataset": WebdatasetSource,
     "manifest": ManifestSource,
+    "conversations": ConversationsSource,
 }
 
 

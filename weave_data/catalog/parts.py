@@ -58,6 +58,7 @@ class CutCatalog:
         listed: key, size_bytes of the catalog's videos that are there, in catalog order.
         count: Balanced.
         samples: `SAMPLE_SCHEMA`, when the source gives samples ready made.
+        num_unused: Conversations of used records beyond their first, which nothing uses.
     """
 
     parts: tuple[tuple[str, pa.Table], ...]
@@ -65,6 +66,7 @@ class CutCatalog:
     listed: pa.Table
     count: StageCount
     samples: pa.Table | None = None
+    num_unused: int = 0
 
 
 def part_rows(num_rows: int, part_clips: int | Literal["auto"]) -> int:

@@ -17,8 +17,9 @@ _OF_KIND: Mapping[str, frozenset[str]] = {
     "folder": frozenset({"catalog", "captions", "columns"}),
     "webdataset": frozenset(),
     "manifest": frozenset({"catalog", "columns"}),
+    "conversations": frozenset({"catalog", "image_to_video", "frames_per_video"}),
 }
-_NEEDS_CATALOG = frozenset({"webvid", "manifest"})
+_NEEDS_CATALOG = frozenset({"webvid", "manifest", "conversations"})
 
 
 class ColumnsConfig(StrictModel):
@@ -48,16 +49,23 @@ class SourceConfig(StrictModel):
     `webdataset`: tars below `videos` as video2dataset and img2dataset write them.
     `manifest`: JSON lines, Parquet or CSV files (`catalog`) with `columns` that name files below `videos`.
 
+    `conversations`: JSON or JSON lines (`catalog`) of LLaVA, Video-LLaVA or VideoWeave records that name
+    images, frames and videos below `videos`: samples ready made, for recipes of strategy `given`.
+    `image_to_video: 2-frame` asks about pairs of images in both orders; `frames_per_video` is what records'
+    `num_frames_per_video` must say, if they say it.
+
     `part_clips: auto` is 1024, or a sixteenth of a unit smaller than 16384.
     `limit` keeps the first clips of the catalog only (`--limit N`): a preview.
     """
 
-    kind: Literal["webvid", "folder", "webdataset", "manifest"] = "webvid"
+    kind: Literal["webvid", "folder", "webdataset", "manifest", "conversations"] = "webvid"
     catalog: str | None = None
     videos: str
     path: str | None = None
     captions: Literal["auto", "txt", "csv", "names"] = "auto"
     columns: ColumnsConfig | None = None
+    image_to_video: Literal["none", "1-frame", "2-frame"] = "none"
+    frames_per_video: Annotated[int, Field(ge=1, le=1024)] | None = None
     part_clips: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     limit: Annotated[int, Field(ge=1)] | None = None
 
