@@ -7,13 +7,16 @@ import io
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from builders import CountingStore
 from PIL import Image
 from world import render_world
 
-from weave_data.config import BuildConfig, load_config
+from weave_data.catalog import build_catalog
+from weave_data.config import BuildConfig, SourceConfig, load_config
 from weave_data.export import export_recipe
+from weave_data.export.videoweave import woven_id
 from weave_data.pipeline import build
 from weave_data.records import WovenSample
 from weave_data.shard import WovenDataset, find_sample, iter_rows, open_dataset, verify_output
@@ -131,3 +134,28 @@ def test_the_exported_tree_holds_ids_indices_captions_and_pixels(
             written = (tmp_path / "frames" / name).read_bytes()
             assert written == frame
             assert min(Image.open(io.BytesIO(written)).size) == 48
+
+
+@pytest.mark.parametrize("recipe", ["inline", "single"])
+def test_an_exported_tree_is_a_source_of_the_same_samples(output: Path, recipe: str, tmp_path: Path) -> None:
+    dataset = open_dataset(f"{output}/{recipe}")
+    report = export_recipe(dataset, open_store(str(tmp_path / "tree")), "videoweave")
+    source = SourceConfig(
+        kind="conversations",
+        catalog=str(tmp_path / "tree" / report.files[0][0]),
+        videos=str(tmp_path / "tree" / "frames"),
+    )
+    store = open_store(str(tmp_path / "again"))
+    catalog = build_catalog(source, store)
+    clips = pa.concat_tables([catalog.read_part(store, part) for part in catalog.parts]).to_pylist()
+    keys = {clip["clip_id"]: clip["key"] for clip in clips}
+    found = catalog.read_samples(store).to_pylist()
+    records = json.loads((tmp_path / "tree" / report.files[0][0]).read_text(encoding="utf-8"))
+    for sample, record, woven in zip(found, records, rows(dataset), strict=True):
+        assert sample["sample_key"] == record["id"] == woven_id(woven)
+        assert sample["conversations"] == [{"from": t.speaker, "value": t.value} for t in woven.conversations]
+        frames = [keys[clip_id] for clip_id in sample["clip_ids"]]
+        assert frames == record["frames"]
+        stored = [(tmp_path / "tree" / "frames" / key).read_bytes() for key in frames]
+        assert stored == list(woven.frames)  # PNG: the same bytes, so the same pixels
+    assert catalog.read_rejects(store).num_rows == 0

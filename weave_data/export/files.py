@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from weave_data.decode.frame_tar import member_name
 from weave_data.errors import VerificationError
-from weave_data.shard import image_format
+from weave_data.shard import image_format, load_image
 
 __all__ = ["FolderNames", "clip_folder", "suffix_of", "to_png"]
 
@@ -40,16 +40,14 @@ def to_png(data: bytes, *, name: str) -> bytes:
     """
     if image_format(data) == "png":
         return data
-    from PIL import Image, UnidentifiedImageError
-
-    sink = io.BytesIO()
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.convert("RGB").save(sink, "PNG", compress_level=1)  # a third of the default's time
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        image = load_image(data)
+    except ValueError as error:
         raise VerificationError(
             f"{name}: can't be decoded ({error}); run weave-data verify on the data set"
         ) from error
+    sink = io.BytesIO()
+    image.convert("RGB").save(sink, "PNG", compress_level=1)  # a third of the default's time
     return sink.getvalue()
 
 

@@ -13,7 +13,7 @@ Shards load without this package too: any Parquet reader sees the columns of `re
 from weave_data.shard.addresses import ADDRESS_SCHEMA, locate_frames
 from weave_data.shard.find import find_sample
 from weave_data.shard.footers import read_footer
-from weave_data.shard.images import image_format
+from weave_data.shard.images import image_format, load_image
 from weave_data.shard.manifest import (
     Difference,
     Manifest,
@@ -60,6 +60,7 @@ __all__ = [
     "image_format",
     "iter_rows",
     "list_recipes",
+    "load_image",
     "load_manifest",
     "locate_frames",
     "make_fingerprint",

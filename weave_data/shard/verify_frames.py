@@ -8,7 +8,6 @@ tar header of that very frame. A tar that is gone is named once a shard, with th
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import tarfile
 import threading
@@ -20,7 +19,7 @@ import pyarrow.parquet as pq
 
 from weave_data.shard.addresses import FramePlaces
 from weave_data.shard.gather import plan_ranges
-from weave_data.shard.images import image_problem
+from weave_data.shard.images import image_problem, load_image
 from weave_data.shard.reference import places_of
 from weave_data.storage import ObjectInfo, Store
 
@@ -174,12 +173,8 @@ def decode_problem(data: bytes, size: tuple[int, int] | None) -> str | None:
         data: JPEG, PNG, WebP or GIF; of an animation the first picture.
         size: Width and height in px, or None to accept any.
     """
-    from PIL import Image, UnidentifiedImageError
-
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            found = image.size
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        found = load_image(data).size
+    except ValueError as error:
         return f"does not decode ({error})"
     return None if size in (None, found) else f"is {found}, width and height say {size}"
