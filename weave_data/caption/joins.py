@@ -14,10 +14,10 @@ __all__ = ["CaptionJoin", "join_captions"]
 
 CaptionJoin = Literal["parity", "sentences", "numbered", "timed"]
 
-_LOOSE_END = r"[\s,;:–—-]+$"
+_LOOSE_END = r"[\s,;:–—-]+$"  # noqa: RUF001 (the dashes that are meant)
 """What no sentence ends with."""
 
-_ENDED = r"[.!?…。！？][\"'”’»)\]]*$"
+_ENDED = r"[.!?…。！？][\"'”’»)\]]*$"  # noqa: RUF001 (the marks that are meant)
 """What a sentence ends with: a mark, perhaps inside quotes or brackets."""
 
 

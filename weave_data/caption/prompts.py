@@ -22,7 +22,7 @@ from weave_data.keyed_hash import keyed_hashes
 
 __all__ = ["choose_prompts", "normalise_quotes", "prompt_pool", "shipped_prompts"]
 
-_QUOTES = str.maketrans("’“”", "'''")
+_QUOTES = str.maketrans("’“”", "'''")  # noqa: RUF001 (the quotes that are meant)
 
 
 def choose_prompts(
@@ -79,7 +79,7 @@ def prompt_pool(config: PromptsConfig, default: str) -> tuple[str, ...]:
 
 
 def normalise_quotes(text: str) -> str:
-    """Replace curly quotes (’ “ ”) by straight single ones."""
+    """Replace curly quotes, single and double, by straight single ones."""
     return text.translate(_QUOTES)
 
 

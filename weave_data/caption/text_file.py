@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from weave_data.errors import SourceError
@@ -23,6 +23,8 @@ from weave_data.tables import sha256_hex
 __all__ = ["RECORD_SUFFIXES", "read_records", "read_text"]
 
 RECORD_SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
+
+_BLOCK_BYTES = 16 << 20  # also the longest CSV row that can be read
 
 
 def read_records(uri: str, columns: Sequence[str]) -> tuple[pa.Table, str]:
@@ -73,7 +75,7 @@ def _parse(data: bytes, name: str, columns: Sequence[str]) -> pa.Table:
     suffix = name[name.rfind(".") :].lower()
     match suffix:
         case ".csv":
-            table = _parse_csv(data, name)
+            table = _parse_csv(data, name, columns)
         case ".parquet":
             table = _parse_parquet(data, name, columns)
         case ".json":
@@ -88,17 +90,25 @@ def _parse(data: bytes, name: str, columns: Sequence[str]) -> pa.Table:
     return pa.table({column: _as_text(table[column], name, column) for column in columns})
 
 
-def _parse_csv(data: bytes, name: str) -> pa.Table:
-    # types are not guessed: an id 007 must stay 007
+def _parse_csv(data: bytes, name: str, columns: Sequence[str]) -> pa.Table:
     try:
-        header = pa.csv.read_csv(io.BytesIO(data), read_options=pa.csv.ReadOptions(block_size=1 << 24))
+        first_row = pa_csv.ReadOptions(block_size=_BLOCK_BYTES, autogenerate_column_names=True)
+        header = pa_csv.read_csv(io.BytesIO(data.partition(b"\n")[0] + b"\n"), read_options=first_row)
+        names = [str(column[0].as_py()) for column in header.columns]
+        present = [column for column in columns if column in names]
+        return pa_csv.read_csv(
+            io.BytesIO(data),
+            read_options=pa_csv.ReadOptions(block_size=_BLOCK_BYTES),
+            parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+            # types are not guessed: an id 007 must stay 007
+            convert_options=pa_csv.ConvertOptions(
+                include_columns=present or names[:1],
+                column_types=dict.fromkeys(names, pa.string()),
+                strings_can_be_null=False,
+            ),
+        )
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise SourceError(f"{name}: not a readable CSV ({error}); it must be UTF-8 with a header") from error
-    convert = pa.csv.ConvertOptions(
-        column_types=dict.fromkeys(header.column_names, pa.string()), strings_can_be_null=False
-    )
-    parse = pa.csv.ParseOptions(newlines_in_values=True)
-    return pa.csv.read_csv(io.BytesIO(data), parse_options=parse, convert_options=convert)
 
 
 def _parse_parquet(data: bytes, name: str, columns: Sequence[str]) -> pa.Table:
@@ -150,7 +160,7 @@ def _check_columns(table: pa.Table, name: str, columns: Sequence[str]) -> None:
 def _as_text(values: pa.ChunkedArray, name: str, column: str) -> pa.ChunkedArray:
     kind = values.type
     if values.null_count:
-        place = pc.index(values.is_null(), True).as_py()  # noqa: FBT003 (the value looked for)
+        place = pc.index(values.is_null(), True).as_py()
         raise SourceError(f"{name}: column {column!r} is null in record {place}; give it a value or drop it")
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind):
         return values.cast(pa.string())

@@ -60,7 +60,7 @@ class QuestionsConfig(StrictModel):
     type_column: str = "type"
     question_column: str = "question"
     answer_column: str = "answer"
-    types: Annotated[list[QuestionType], Field(min_length=1)] = list(QUESTION_TYPES)
+    types: Annotated[list[QuestionType], Field(min_length=1, default_factory=lambda: list(QUESTION_TYPES))]
     incomplete: Literal["error", "keep", "drop"] = "error"
 
     @field_validator("types")
