@@ -169,7 +169,7 @@ def samples_at_most(recipe: RecipeConfig, clips: int, num_given: int = 0) -> int
         num_given: Samples that the source gives ready made.
     """
     if "given" in recipe.strategies:
-        samples = num_given or clips
+        samples: float = num_given or clips
     else:
         weight = sum(portion.weight for portion in recipe.portions)
         mean_clips = sum(portion.num_clips * portion.weight for portion in recipe.portions) / weight

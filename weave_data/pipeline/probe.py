@@ -103,7 +103,10 @@ def probe_clips(
         clip_timeout_seconds=execution.clip_timeout_seconds,
         clip_memory_bytes=execution.clip_memory_bytes,
     )
-    seconds, stored, frames, fetching = [], [], [], []
+    seconds: list[float] = []
+    stored: list[float] = []
+    frames: list[float] = []
+    fetching: list[float] = []
     refused: list[tuple[str, str]] = []
     with settings.isolated_decoder() as decoder:
         for clip in _choose(config, catalog, store, num_clips).to_pylist():
