@@ -8,13 +8,12 @@ import shlex
 from pathlib import Path
 
 import pytest
-import typer
 from builders import write_woven_dataset
 from PIL import Image
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from weave_data.commands import export
+from weave_data.cli import app
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "use-the-shards.md").read_text(encoding="utf-8")
 
@@ -26,9 +25,6 @@ def blocks(heading: str) -> list[tuple[str, str]]:
 
 
 def weave_data(line: str) -> str:
-    app = typer.Typer()
-    app.callback()(lambda: None)  # a second command, so that `export` stays a word of its own
-    export.register(app)
     command, *words = shlex.split(line)
     assert command == "weave-data"
     result = CliRunner().invoke(app, words)
@@ -140,9 +136,6 @@ def test_ms_swift_finds_its_data_where_it_starts(woven: Path, monkeypatch: pytes
 
 def test_the_command_asks_which_recipe_where_there_are_several(woven: Path) -> None:
     write_woven_dataset(woven / "woven", rows=2, clips_per_sample=1, frames_per_sample=2, recipe="l1")
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    export.register(app)
     result = CliRunner().invoke(app, ["export", "woven", "out", "--format", "sharegpt"])
     assert result.exit_code == 2
     assert "published recipes: l1, l4; choose one with --recipe" in " ".join(result.output.split())
