@@ -16,11 +16,11 @@ from clouds import cloud, names
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weave_data.cluster import Grouping, group_splits, split_of
+from weave_data.cluster import Grouping, group_splits, mean_pair_cosine, split_of
 from weave_data.errors import AccountingError, VerificationError
 from weave_data.records import GROUP_SCHEMA
 
-STRATEGIES = ("random", "clustered")
+STRATEGIES = ("random", "clustered", "diverse")
 
 
 def group(clip_ids, vectors, *, strategy="clustered", clips=4, remainder="drop", **others) -> Grouping:
@@ -55,7 +55,9 @@ def members(table: pa.Table) -> list[list[str]]:
 def test_groups_partition_the_clips(num_clips, clips, strategy, remainder, seed) -> None:
     clip_ids = names(num_clips)
     vectors = cloud(num_clips, dim=8, num_clusters=4, seed=seed)
-    table, dropped = group(clip_ids, vectors, strategy=strategy, clips=clips, seed=seed, remainder=remainder)
+    table, dropped, _ = group(
+        clip_ids, vectors, strategy=strategy, clips=clips, seed=seed, remainder=remainder
+    )
     table.validate(full=True)
     assert table.schema.equals(GROUP_SCHEMA)
     found = members(table)
@@ -97,6 +99,26 @@ def test_every_epoch_has_groups_of_its_own(strategy) -> None:
     assert len(different) == 3
 
 
+def test_an_epoch_repeats_few_pairs_and_keeps_most_of_the_similarity() -> None:
+    clip_ids, vectors = names(1000), cloud(1000)
+    tables = [group(clip_ids, vectors, clips=2, epoch=epoch).table for epoch in (0, 1, 2)]
+    pairs = [{frozenset(ids) for ids in members(table)} for table in tables]
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        assert len(pairs[first] & pairs[second]) < 0.25 * 500
+    cosines = [mean_pair_cosine(table, clip_ids, vectors) for table in tables]
+    assert min(cosines[1:]) > 0.95 * cosines[0]
+
+
+@pytest.mark.parametrize("clips", [2, 4, 8])
+def test_diverse_groups_are_less_similar_than_random_ones(clips) -> None:
+    clip_ids, vectors = names(1000), cloud(1000)
+    diverse, random = (
+        mean_pair_cosine(group(clip_ids, vectors, strategy=strategy, clips=clips).table, clip_ids, vectors)
+        for strategy in ("diverse", "random")
+    )
+    assert diverse < 0 < random
+
+
 @pytest.mark.parametrize("splits", [["train", "test"], ["train"]])
 def test_a_clip_of_no_split_is_refused(splits) -> None:
     with pytest.raises(AccountingError, match="every clip is of split train or val, got"):
@@ -131,10 +153,11 @@ def test_pairs_of_twins_end_up_together() -> None:
 def test_leftovers_of_all_buckets_are_grouped_in_one_last_pass() -> None:
     from weave_data.cluster.cosines import UnitRows
     from weave_data.cluster.similar import group_similar
+    from weave_data.cluster.task import GroupTask
 
     vectors = UnitRows(cloud(1003, seed=2), np.arange(1003))
-    ranks = np.random.default_rng(0).permutation(1003)
-    found = group_similar(vectors, clips_per_group=8, ranks=ranks, seed=0, max_rows=64)
+    task = GroupTask(vectors, 8, np.random.default_rng(0).permutation(1003))
+    found = group_similar(task, seed=0, max_rows=64)
     assert found.groups.shape == (125, 8)
     assert len(found.leftovers) == 3
     assert sorted([*found.groups.ravel(), *found.leftovers]) == list(range(1003))
@@ -182,7 +205,7 @@ def test_no_group_and_no_recipe_mixes_train_and_val() -> None:
     clip_ids, vectors = names(500), cloud(500)
     held_out = set()
     for strategy, clips in (("random", 2), ("clustered", 4)):
-        table, dropped = group_splits(
+        table, dropped, _ = group_splits(
             clip_ids,
             vectors,
             splits=split_of(clip_ids, 0.2),

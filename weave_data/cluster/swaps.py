@@ -23,7 +23,7 @@ from weave_data.cluster.bisection import Cosines
 __all__ = ["improve_by_swaps", "within_group_sum"]
 
 Indices = npt.NDArray[np.int64]
-Integers = npt.NDArray[np.int32]
+Integers = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 
 _NUM_NEIGHBOURS = 32
 _MAX_ROUNDS = 1000  # seen: 20 at L = 2, 110 at L = 16
@@ -33,8 +33,8 @@ _MAX_ROUNDS = 1000  # seen: 20 at L = 2, 110 at L = 16
 class _State:
     """A grouping under improvement.
 
-    `cosines` int32[m, m]; `groups` int64[g, L]; `group_of` int64[m], -1 for a row in no group;
-    `sums` int32[g, m], P of the module docstring (L * 2**24 < 2**31); `is_active` bool[g], the
+    `cosines` int[m, m]; `groups` int64[g, L]; `group_of` int64[m], -1 for a row in no group;
+    `sums` int[g, m], P of the module docstring; `is_active` bool[g], the
     groups of which a candidate may gain.
     """
 
@@ -89,8 +89,10 @@ def _start(cosines: Cosines, groups: Indices) -> _State:
     num_groups, clips_per_group = groups.shape
     group_of = np.full(len(cosines), -1, dtype=np.int64)
     group_of[groups.ravel()] = np.repeat(np.arange(num_groups), clips_per_group)
-    exact = cosines.astype(np.int32)
-    sums = np.stack([exact[group].sum(axis=0, dtype=np.int32) for group in groups])
+    # L * 2**24 < 2**31 for cosines; a penalty on pairs that must not meet needs more room
+    fits = np.abs(cosines).max() < 1 << 24
+    exact: Integers = cosines.astype(np.int32) if fits else cosines.astype(np.int64)
+    sums = np.stack([exact[group].sum(axis=0, dtype=exact.dtype) for group in groups])
     return _State(exact, groups.copy(), group_of, sums, np.ones(num_groups, dtype=bool))
 
 
