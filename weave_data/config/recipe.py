@@ -184,6 +184,18 @@ class RecipeConfig(StrictModel):
         return self
 
     @model_validator(mode="after")
+    def _check_texts(self) -> RecipeConfig:
+        if self.strategy == "given":
+            for name in ("captions", "prompts"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"{name} has no effect on strategy given, whose samples have their own turns"
+                    )
+        elif self.questions is not None:
+            raise ValueError("questions make samples of their own; give them a recipe with strategy: given")
+        return self
+
+    @model_validator(mode="after")
     def _check_frames(self) -> RecipeConfig:
         counts = self.frames_per_clip
         if isinstance(counts, list):

@@ -23,6 +23,7 @@ from weave_data.pipeline.recipe_stage import RecipeResult, RecipeStage
 from weave_data.pipeline.runs import RunLog
 from weave_data.report import publish_card
 from weave_data.storage import SourceRoot, Store, open_source, open_store
+from weave_data.upkeep import catalog_round, removed_ids
 
 __all__ = ["BuildOptions", "BuildResult", "RecipeResult", "build"]
 
@@ -79,7 +80,8 @@ def build(
     """
     places = _open(config, write=not options.dry_run)
     store = places.store
-    key = catalog_key(config.source)
+    removed, listing_round = removed_ids(store), catalog_round(store)
+    key = catalog_key(config.source, removed=removed, listing_round=listing_round)
     published = published_recipes(store, config, key)
     check_published(store, published, replace=options.replace)
     if all(recipe.is_current for recipe in published):
@@ -96,7 +98,7 @@ def build(
         runner.prepare()
         log = RunLog.start(store, config)
         try:
-            result = _run(config, options, places, published, runner, on_progress)
+            result = _run(config, options, places, published, runner, log.observing(on_progress))
         except BaseException as error:
             # a store that just failed may refuse this note too; the build's own error is the one to see
             with suppress(StoreError):
@@ -144,7 +146,9 @@ def _run(
 ) -> BuildResult:
     store = places.store
     was_there = is_committed(store, published[0].catalog_key)
-    catalog = build_catalog(config.source, store)
+    catalog = build_catalog(
+        config.source, store, removed=removed_ids(store), listing_round=catalog_round(store)
+    )
     check_balance(catalog.count, where="catalog")
     budget = RejectBudget(num_clips=catalog.count.num_in, max_fraction=config.rejects.max_fraction)
     budget.spend(catalog.count.rejected)

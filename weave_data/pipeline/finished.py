@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from weave_data.caption import RecipeTexts, read_texts
 from weave_data.config import BuildConfig, RecipeConfig
 from weave_data.embed import embedder_identity
 from weave_data.errors import ConflictError
@@ -22,15 +23,16 @@ class PublishedRecipe:
     """
 
     recipe: RecipeConfig
+    texts: RecipeTexts
     settings: dict[str, Any]
     manifest: Manifest | None
     catalog_key: str
     is_current: bool
 
 
-def recipe_settings(config: BuildConfig, recipe: RecipeConfig) -> dict[str, Any]:
-    """Resolved semantic settings of a recipe; a weight file is named by its content."""
-    settings = config.semantic(recipe)
+def recipe_settings(config: BuildConfig, recipe: RecipeConfig, texts: RecipeTexts) -> dict[str, Any]:
+    """Resolved semantic settings of a recipe; weight and text files are named by their content."""
+    settings = config.semantic(recipe) | {"recipe": texts.settings}
     if "embedding" in settings:
         settings["embedding"] = embedder_identity(config.embedding)
     return settings
@@ -41,10 +43,11 @@ def published_recipes(store: Store, config: BuildConfig, catalog_key: str) -> li
     known = list_recipes(store)
     found = []
     for recipe in config.recipes:
-        settings = recipe_settings(config, recipe)
+        texts = read_texts(recipe)
+        settings = recipe_settings(config, recipe, texts)
         manifest = read_manifest(store, recipe.name) if recipe.name in known else None
         is_current = manifest is not None and _is_current(store, manifest, settings, catalog_key)
-        found.append(PublishedRecipe(recipe, settings, manifest, catalog_key, is_current))
+        found.append(PublishedRecipe(recipe, texts, settings, manifest, catalog_key, is_current))
     return found
 
 

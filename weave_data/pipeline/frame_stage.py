@@ -19,6 +19,7 @@ from weave_data.pipeline.frames import EmbedActor, FrameOutcome, FrameWork, Part
 from weave_data.pipeline.progress import OnProgress
 from weave_data.records import QUALITY_SCHEMA, REJECT_SCHEMA, StageCount
 from weave_data.storage import SourceRoot, Store
+from weave_data.upkeep import retry_rounds
 from weave_data.weave import frame_asks
 
 __all__ = ["FrameStage", "StoredFrames", "frame_counts", "part_items"]
@@ -86,6 +87,7 @@ class FrameStage:
             ),
             asks=frame_asks(config.recipes),
             quarantine=frozenset(config.rejects.quarantine),
+            retries=retry_rounds(store),
             embed_key=self._embed_key,
             embedding_frames=config.embedding.frames_per_clip if config.needs_embeddings else None,
         )

@@ -6,7 +6,7 @@ frames on; the actor commits vectors only. Whoever computes a file commits it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -52,6 +52,7 @@ class FrameWork:
     settings: DecodeSettings
     asks: tuple[FrameAsk, ...]
     quarantine: frozenset[str]
+    retries: Mapping[str, int]
     embed_key: str | None
     embedding_frames: int | None
 
@@ -64,11 +65,17 @@ class FrameWork:
             asks=self.asks,
             embedding_frames=self.embedding_frames,
             quarantine=self.quarantine,
+            retries=self._retries_of(clips),
         )
         receipt = decode_part(request, store=self.store, source=self.source, settings=self.settings)
         if self.embed_key is None or receipt.open_clips:
             return FrameOutcome(replace(receipt, embedding_jpegs=None))
         return self._with_embedding(receipt, item.part, self.embed_key)
+
+    def _retries_of(self, clips: pa.Table) -> dict[str, int]:
+        if not self.retries:
+            return {}
+        return {name: self.retries[name] for name in clips["clip_id"].to_pylist() if name in self.retries}
 
     def _with_embedding(self, receipt: DecodeReceipt, part: Part, key: str) -> FrameOutcome:
         clip_ids = tuple(receipt.index.column("clip_id").to_pylist())

@@ -36,6 +36,7 @@ from weave_data.shard import (
 )
 from weave_data.storage import Store, commit_exact
 from weave_data.tables import table_bytes
+from weave_data.upkeep import retry_identity
 
 __all__ = ["RecipeResult", "RecipeStage"]
 _SHARDS_AT_ONCE = 1024  # their plan rows and addresses are in the driver's memory: about 1 MB each
@@ -148,17 +149,20 @@ class RecipeStage:
         )
 
     def _samples(self, recipe: RecipeConfig) -> pa.Table:
-        raise ConfigError(
-            f"recipes.{recipe.name}.strategy: given needs samples; source.kind {self._config.source.kind} "
-            "gives clips, choose another strategy"
-        )
+        if not self._catalog.has_samples:
+            raise ConfigError(
+                f"recipes.{recipe.name}.strategy: given needs ready-made samples; source.kind "
+                f"{self._config.source.kind} gives clips: choose another strategy, or set questions"
+            )
+        return self._catalog.read_samples(self._store)
 
     def _plan(self, entry: PublishedRecipe, weaver: Weaver) -> _Planned:
-        woven = weaver.weave(entry.recipe)
-        inputs = {
+        woven = weaver.weave(entry.recipe, entry.texts)
+        inputs: dict[str, object] = {
             "catalog": self._catalog.key,
             "frames": self._frames.frames_key,
             **woven.inputs(),
+            **({"retries": retries} if (retries := retry_identity(self._store)) else {}),
         }
         return _Planned(entry, woven, inputs, make_fingerprint(entry.settings, inputs))
 
@@ -190,9 +194,7 @@ class RecipeStage:
             cut = ShardCutter(plan, self._frames.addresses)
             for piece in shard_slices(epoch.num_rows, recipe.shard_rows):
                 path = shard_path(recipe.name, entry.fingerprint, piece)
-                request = ShardRequest(
-                    path, piece.split, piece.epoch, recipe.row_group_rows, recipe.pixels
-                )
+                request = ShardRequest(path, piece.split, piece.epoch, recipe.row_group_rows, recipe.pixels)
                 yield cut.item(recipe.name, request, piece.start, piece.num_rows)
 
     def _publish(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from weave_data.caption import RecipeTexts, question_samples, replace_captions
 from weave_data.cluster import split_of
 from weave_data.config import RecipeConfig
 from weave_data.errors import ConfigError, SourceError
@@ -89,6 +90,7 @@ class _Clips:
     rejects: pa.Table
     leaked: pa.Table
     num_clips: int
+    prompts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Weaver:
         frames: `shard.ADDRESS_SCHEMA` of the clips with stored frames.
         store: The output.
         grouping: Puts clips together.
-        samples: SAMPLE_SCHEMA for strategy `given`: what the source or a recipe's questions give.
+        samples: SAMPLE_SCHEMA for strategy `given`, as the source gives them.
         drops_leaks: Val clips with a copy in train are left out.
     """
 
@@ -113,8 +115,12 @@ class Weaver:
     samples: Callable[[RecipeConfig], pa.Table]
     drops_leaks: bool = False
 
-    def weave(self, recipe: RecipeConfig) -> WovenRecipe:
+    def weave(self, recipe: RecipeConfig, texts: RecipeTexts) -> WovenRecipe:
         """Group and plan every epoch of a recipe, or read what is committed.
+
+        Args:
+            recipe: The recipe.
+            texts: What its text settings name.
 
         Raises:
             SourceError: No clip is left to weave.
@@ -122,8 +128,10 @@ class Weaver:
         """
         clips = self.selected.clips
         if recipe.strategy == "given":
-            return self._weave_given(recipe, clips)
-        eligible, rejects = eligible_clips(clips, self.frames, recipe=recipe)
+            return self._weave_given(recipe, clips, texts)
+        captioned, refused = _recaptioned(recipe, clips, texts)
+        eligible, short = eligible_clips(captioned, self.frames, recipe=recipe)
+        rejects = pa.concat_tables([refused, short])
         if eligible.num_rows == 0:
             raise SourceError(
                 f"recipes.{recipe.name}: none of {clips.num_rows} decoded clips has the "
@@ -131,7 +139,7 @@ class Weaver:
             )
         splits = self._splits(recipe, _array(eligible["clip_id"]), self.catalog_ids)
         eligible, splits, leaked = self._without_leaks(recipe, eligible, splits)
-        everything = _Clips(eligible, splits, rejects, leaked, clips.num_rows)
+        everything = _Clips(eligible, splits, rejects, leaked, clips.num_rows, texts.prompts)
         epochs = [self._weave_epoch(recipe, epoch, everything) for epoch in range(recipe.epochs)]
         return WovenRecipe(tuple(epochs), pa.concat_tables([rejects, leaked]))
 
@@ -153,7 +161,14 @@ class Weaver:
             num_val = len(splits) - (pc.sum(is_train).as_py() or 0)
             eligible, splits = eligible.filter(is_train), splits.filter(is_train)
         groups = self.grouping.group(recipe, eligible, splits, epoch=epoch)
-        plan = make_plan(recipe, clips=eligible, frames=self.frames, groups=groups.table, epoch=epoch)
+        plan = make_plan(
+            recipe,
+            clips=eligible,
+            frames=self.frames,
+            groups=groups.table,
+            epoch=epoch,
+            prompts=clips.prompts,
+        )
         plan, num_cut = _matched(recipe, plan)
         count = count_woven(
             recipe,
@@ -167,8 +182,14 @@ class Weaver:
             recipe, epoch, plan, groups, count.without({"beyond_match": num_cut}, epoch=epoch)
         )
 
-    def _weave_given(self, recipe: RecipeConfig, decoded: pa.Table) -> WovenRecipe:
-        samples = self.samples(recipe)
+    def _weave_given(self, recipe: RecipeConfig, decoded: pa.Table, texts: RecipeTexts) -> WovenRecipe:
+        if recipe.questions is not None and texts.questions is not None:
+            asked = recipe.questions
+            samples = question_samples(
+                decoded, texts.questions.table, types=asked.types, incomplete=asked.incomplete
+            )
+        else:
+            samples = self.samples(recipe)
         keys = split_keys(samples)
         splits = self._splits(recipe, keys, keys)
         given = given_samples(recipe, samples, splits, clips=decoded, frames=self.frames)
@@ -212,6 +233,16 @@ class Weaver:
         committed = commit_exact(self.store, path, data)
         written = int(committed.is_ours) + int(groups is not None and groups.is_new)
         return WovenEpoch(epoch, path, sha256, count_rows(plan), groups, count, written)
+
+
+def _recaptioned(recipe: RecipeConfig, clips: pa.Table, texts: RecipeTexts) -> tuple[pa.Table, pa.Table]:
+    """Clips with the captions their recipe gives them, and rejects of those it has none for."""
+    if recipe.captions is None or texts.captions is None:
+        return clips, REJECT_SCHEMA.empty_table()
+    kept, rejects, _ = replace_captions(
+        clips, texts.captions.table, missing=recipe.captions.missing, recipe=recipe.name
+    )
+    return kept, rejects
 
 
 def _matched(recipe: RecipeConfig, plan: pa.Table) -> tuple[pa.Table, int]:

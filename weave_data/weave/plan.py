@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from weave_data.config import RecipeConfig
 from weave_data.errors import AccountingError
-from weave_data.records import PLAN_SCHEMA, RejectReason, StageCount
+from weave_data.records import PLAN_SCHEMA, StageCount
 from weave_data.weave.identity import identify, shard_order
 from weave_data.weave.rows import Members, gather_members, plan_columns
 
@@ -92,7 +93,7 @@ def count_woven(
     Args:
         recipe: Tells how many clips may be left over.
         num_clips: Decoded clips that came in.
-        rejects: Those that `eligible_clips` refused.
+        rejects: Those that the recipe refused: too short, or without the caption it wants.
         groups: Those that are grouped.
         num_outside: Clips that were not to be grouped, by reason.
         num_apart: Clips that grouping may leave out because they must not share a sample.
@@ -119,7 +120,7 @@ def count_woven(
         num_in=num_clips,
         num_out=groups.num_rows,
         filtered={name: number for name, number in filtered.items() if number},
-        rejected={RejectReason.TOO_SHORT.value: rejects.num_rows} if rejects.num_rows else {},
+        rejected=dict(sorted(Counter(rejects["reason"].to_pylist()).items())),
     )
 
 
