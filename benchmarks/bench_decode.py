@@ -2,7 +2,8 @@
 
 Both get the whole file in memory and return RGB arrays of the same `linspace` frames on one thread.
 The tools take turns clip by clip in one run; per clip the best of the repeats counts, since the other
-work of a shared machine only ever adds time. Writes build/bench/decode.json.
+work of a shared machine only ever adds time. Then what a worker does with a clip (decode, resize,
+compress) with and without the quality measures. Writes build/bench/decode.json.
 
     python benchmarks/bench_decode.py [--clips 3] [--repeats 5]      WEAVE_ASSETS: folder of real clips
 """
@@ -14,7 +15,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,10 @@ sys.path.insert(0, str(ROOT))
 
 from tests.rendering import Rendering, render_video  # noqa: E402
 from weave_data.decode import FrameDecoder, load_decoder  # noqa: E402
+from weave_data.decode.job import ClipJob, PictureFormat  # noqa: E402
 from weave_data.decode.pyav_decoder import PyavDecoder  # noqa: E402
-from weave_data.frame_policy import linspace_indices  # noqa: E402
+from weave_data.decode.worker import decode_clip  # noqa: E402
+from weave_data.frame_policy import FrameAsk, linspace_indices  # noqa: E402
 
 FRAME_COUNTS = (2, 4, 16)
 WIDTH, HEIGHT, FPS, SECONDS = 596, 336, 30, 15
@@ -71,16 +74,34 @@ def real_clips() -> list[bytes]:
     return [path.read_bytes() for path in videos[::4]]  # all would take minutes on two cores
 
 
-def seconds_of(decoder: FrameDecoder, data: bytes, num_frames: int) -> float:
-    start = time.perf_counter()
-    decoder.decode(
-        data, choose=lambda n, _: linspace_indices(n, min(n, num_frames)).tolist(), keep=lambda _, a: a
-    )
-    return time.perf_counter() - start
+Contestant = Callable[[bytes, int], object]
+"""Takes a clip's bytes and how many frames."""
+
+
+def frames_by(decoder: FrameDecoder) -> Contestant:
+    """Decode to RGB arrays."""
+
+    def take(data: bytes, num_frames: int) -> object:
+        def choose(n: int, _: float) -> list[int]:
+            return linspace_indices(n, min(n, num_frames)).tolist()
+
+        return decoder.decode(data, choose=choose, keep=lambda _, rgb: rgb)
+
+    return take
+
+
+def stored_by(decoder: FrameDecoder, *, measure: bool) -> Contestant:
+    """Decode to stored JPEGs, as a build's worker does."""
+
+    def take(data: bytes, num_frames: int) -> object:
+        job = ClipJob((FrameAsk("linspace", num_frames),), measure=measure)
+        return decode_clip(decoder, data, job, PictureFormat(336))
+
+    return take
 
 
 def best_milliseconds(
-    tools: Sequence[FrameDecoder], clips: Sequence[bytes], *, num_frames: int, repeats: int
+    tools: Sequence[Contestant], clips: Sequence[bytes], *, num_frames: int, repeats: int
 ) -> list[float]:
     """Mean over clips of each tool's best time, in ms; the tools take turns, changing who is first."""
     totals = [0.0] * len(tools)
@@ -89,9 +110,42 @@ def best_milliseconds(
         for repeat in range(repeats):
             order = range(len(tools)) if repeat % 2 == 0 else reversed(range(len(tools)))
             for tool in order:
-                best[tool] = min(best[tool], seconds_of(tools[tool], data, num_frames))
+                start = time.perf_counter()
+                tools[tool](data, num_frames)
+                best[tool] = min(best[tool], time.perf_counter() - start)
         totals = [total + value for total, value in zip(totals, best, strict=True)]
     return [1000 * total / len(clips) for total in totals]
+
+
+def compare(
+    ours: tuple[str, Contestant],
+    others: Mapping[str, Contestant],
+    sets: Mapping[str, Sequence[bytes]],
+    *,
+    repeats: int,
+) -> list[dict[str, object]]:
+    """Rows of ours against each of the others, printed as they come."""
+    rows: list[dict[str, object]] = []
+    our_name, our_tool = ours
+    for set_name, clips in sets.items():
+        for num_frames in FRAME_COUNTS if clips else ():
+            mine, *theirs = best_milliseconds(
+                [our_tool, *others.values()], clips, num_frames=num_frames, repeats=repeats
+            )
+            for name, other in zip(others, theirs, strict=True):
+                row = {
+                    "name": f"{our_name}: {set_name}, {num_frames} frames",
+                    "ours": round(mine, 2),
+                    "other": round(other, 2),
+                    "other_name": name,
+                    "ratio": round(other / mine, 3),
+                    "unit": "ms/clip",
+                    "load": round(os.getloadavg()[0], 2),
+                }
+                rows.append(row)
+                line = "{name:54} ours {ours:8.1f}  {other_name:18} {other:8.1f} {unit}  x{ratio:.2f}"
+                print(line.format(**row), flush=True)
+    return rows
 
 
 def main() -> None:
@@ -99,30 +153,24 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    names = ("decord", "pyav, every frame")
-    tools = [load_decoder("pyav"), load_decoder("decord"), PyavDecoder(is_sparse=False)]
     sets = {f"596x336 15 s, GOP {gop}": rendered_clips(gop, options.clips) for gop in (250, 12)}
     sets["real mp4 clips"] = real_clips()
-    rows = []
-    for set_name, clips in sets.items():
-        for num_frames in FRAME_COUNTS if clips else ():
-            ours, *others = best_milliseconds(tools, clips, num_frames=num_frames, repeats=options.repeats)
-            for name, other in zip(names, others, strict=True):
-                row = {
-                    "name": f"{set_name}, {num_frames} frames",
-                    "ours": round(ours, 2),
-                    "other": round(other, 2),
-                    "other_name": name,
-                    "ratio": round(other / ours, 3),
-                    "unit": "ms/clip",
-                    "load": round(os.getloadavg()[0], 2),
-                }
-                rows.append(row)
-                print(
-                    "{name:40} ours {ours:8.1f}  {other_name:18} {other:8.1f} {unit}  x{ratio:.2f}".format(
-                        **row
-                    )
-                )
+    ours = PyavDecoder()
+    rows = compare(
+        ("frames", frames_by(ours)),
+        {
+            "decord": frames_by(load_decoder("decord")),
+            "pyav, every frame": frames_by(PyavDecoder(is_sparse=False)),
+        },
+        sets,
+        repeats=options.repeats,
+    )
+    rows += compare(
+        ("stored, measured", stored_by(ours, measure=True)),
+        {"not measured": stored_by(ours, measure=False)},
+        sets,
+        repeats=options.repeats,
+    )
     target = ROOT / "build" / "bench" / "decode.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

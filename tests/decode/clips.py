@@ -53,7 +53,6 @@ SPARSE = frozenset(RENDERINGS) - {
     "h264-transport-stream",
     "vp9",
     "mpeg4-avi",
-    "edit-list",
 }
 """Those whose packet table is to be trusted; the others must take the sequential path."""
 

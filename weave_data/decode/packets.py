@@ -5,8 +5,8 @@
 A *restart* is a key packet after which nothing is shown earlier and before which nothing is shown
 later, and whose picture is one that decoders can really start from (IDR, IRAP). With one packet per
 shown frame and every time stamp known and distinct, sorting time stamps gives the presentation order
-without decoding. Wherever one of these does not hold the table is not trusted and the whole clip is
-decoded instead.
+without decoding; what an edit list hides is decoded and not counted. Wherever one of these does not
+hold the table is not trusted and the whole clip is decoded instead.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ class Segment:
 
 @dataclass(frozen=True)
 class PacketTable:
-    """A trusted table: packet i in decode order is shown at `pts[i]`.
+    """A trusted table: packet i in decode order has the time `pts[i]`.
 
     Attributes:
         pts: int64[n], decode order, distinct.
-        shown_pts: int64[n], ascending: frame j of the clip is shown at `shown_pts[j]`.
+        shown_pts: int64[m], ascending: frame j of the clip is shown at `shown_pts[j]`; without the
+            packets that an edit list hides.
         restarts: int64[r], ascending positions in decode order; the first is 0.
         can_skip: The decoder may leave out pictures that nothing refers to.
     """
@@ -86,8 +87,12 @@ def read_packet_table(packets: Sequence[Any], *, container: str, codec: Any) -> 
     if any(packet.has_sidedata("new_extradata") for packet in packets[1:]):
         return None
     pts = np.fromiter((packet.pts for packet in packets), dtype=np.int64, count=len(packets))
-    shown = np.unique(pts)
-    if len(shown) != len(pts):
+    if len(np.unique(pts)) != len(pts):
+        return None
+    # an edit list has pictures decoded that are not shown; the decoder drops them itself
+    is_shown = np.fromiter((not packet.is_discard for packet in packets), dtype=bool, count=len(packets))
+    shown = np.sort(pts[is_shown])
+    if not len(shown):
         return None
     restarts = _restarts(packets, pts, name, codec.extradata)
     if restarts is None or not len(restarts) or restarts[0] != 0:
@@ -96,8 +101,8 @@ def read_packet_table(packets: Sequence[Any], *, container: str, codec: Any) -> 
 
 
 def _is_plain(packet: Any, codec: str) -> bool:
-    """One packet that shows one frame at a known time."""
-    if packet.pts is None or packet.is_discard:
+    """One packet that gives one frame at a known time."""
+    if packet.pts is None:
         return False
     if codec == "vp8":  # frame tag, bit 4: show_frame; alternate references are never shown
         return bool(memoryview(packet)[0] >> 4 & 1)
