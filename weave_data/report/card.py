@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jinja2
+from ruamel.yaml import YAML
 
-from weave_data.errors import ConflictError
 from weave_data.records import StageCount
+from weave_data.report.publishing import publish_text
 from weave_data.shard import Manifest, list_recipes, manifest_sha256, read_manifest
 from weave_data.storage import Store
-from weave_data.tables import sha256_hex
 
-__all__ = ["CARD_KEY", "publish_card", "render_card"]
+__all__ = [
+    "CARD_KEY",
+    "count_reasons",
+    "flatten_settings",
+    "publish_card",
+    "rebuild_yaml",
+    "render_card",
+    "show_value",
+    "split_rows",
+]
 
 CARD_KEY = "card.md"
 
-_MAX_RACES = 5
 _NOT_SEMANTIC = (
     "**Groups are not semantic**: {why}. "
     "Set `embedding.model` and `embedding.pretrained` to trained weights to group by content."
@@ -78,6 +87,7 @@ def render_card(manifests: Sequence[Manifest]) -> str:
     return environment.get_template("card.md.j2").render(
         cards=[_card(manifest) for manifest in ordered],
         first=ordered[0].recipe if ordered else "RECIPE",
+        rebuild=rebuild_yaml(ordered),
         first_directory=ordered[0].fingerprint[:12] if ordered else "FINGERPRINT",
     )
 
@@ -87,20 +97,11 @@ def publish_card(store: Store) -> str:
 
     Two builds that finish together both find their recipe in it: who loses the swap looks again.
     """
-    for attempt in range(_MAX_RACES):
-        current = store.get(CARD_KEY) if store.head(CARD_KEY) is not None else None
-        manifests = [read_manifest(store, recipe) for recipe in list_recipes(store)]
-        text = render_card(manifests)
-        if current == text.encode():
-            break
-        try:
-            store.replace(CARD_KEY, text.encode(), expected=None if current is None else sha256_hex(current))
-        except ConflictError:
-            if attempt + 1 == _MAX_RACES:
-                raise
-        else:
-            break
-    return text
+    return publish_text(
+        store,
+        CARD_KEY,
+        lambda: render_card([read_manifest(store, recipe) for recipe in list_recipes(store)]),
+    )
 
 
 def _card(manifest: Manifest) -> _Card:
@@ -109,9 +110,10 @@ def _card(manifest: Manifest) -> _Card:
         (f"weights of {role}, sha256", value) for role, value in sorted(manifest.weights_sha256.items())
     ]
     stages = [
-        (f"ran with {name}", _show(value)) for name, value in flatten_settings(manifest.float_stages).items()
+        (f"ran with {name}", show_value(value))
+        for name, value in flatten_settings(manifest.float_stages).items()
     ]
-    inputs = [(f"{name}", _show(value)) for name, value in sorted(manifest.inputs.items())]
+    inputs = [(f"{name}", show_value(value)) for name, value in sorted(manifest.inputs.items())]
     return _Card(
         recipe=manifest.recipe,
         clips_per_sample=recipe.get("clips_per_sample", "?"),
@@ -120,13 +122,15 @@ def _card(manifest: Manifest) -> _Card:
         num_bytes=manifest.num_bytes,
         num_shards=len(manifest.shards),
         sentences=_sentences(manifest),
-        splits=_splits(manifest),
+        splits=split_rows(manifest),
         totals=manifest.totals,
-        reasons=_reasons(manifest.totals),
+        reasons=count_reasons(manifest.totals),
         fingerprint=manifest.fingerprint,
         manifest_sha256=manifest_sha256(manifest),
         identity=weights + stages + inputs,
-        settings=[(name, _show(value)) for name, value in flatten_settings(manifest.configuration).items()],
+        settings=[
+            (name, show_value(value)) for name, value in flatten_settings(manifest.configuration).items()
+        ],
     )
 
 
@@ -149,6 +153,14 @@ def _sentences(manifest: Manifest) -> list[str]:
             )
     if manifest.configuration.get("recipe", {}).get("remainder") == "keep":
         found.append("Leftover clips make shorter samples of fewer clips (`remainder: keep`).")
+    recipe = manifest.configuration.get("recipe", {})
+    if recipe.get("match"):
+        match = recipe["match"]
+        found.append(f"Each epoch's train plan ends at {match['count']:,} {match['by']} (`match`).")
+    filters = flatten_settings(manifest.configuration.get("filters", {}))
+    if filters:
+        named = ", ".join(f"`{name}: {show_value(value)}`" for name, value in filters.items())
+        found.append(f"Clips were filtered: {named}.")
     groups = manifest.float_stages.get("groups", {})
     if groups.get("mean_pair_cosine") is not None:
         found.append(
@@ -158,7 +170,8 @@ def _sentences(manifest: Manifest) -> list[str]:
     return found
 
 
-def _splits(manifest: Manifest) -> list[_SplitRow]:
+def split_rows(manifest: Manifest) -> list[_SplitRow]:
+    """Rows, shards and bytes by split and epoch."""
     groups = dict.fromkeys((shard.split, shard.epoch) for shard in manifest.shards)
     rows = []
     for split, epoch in groups:
@@ -169,7 +182,8 @@ def _splits(manifest: Manifest) -> list[_SplitRow]:
     return rows
 
 
-def _reasons(totals: Sequence[StageCount]) -> list[_Reason]:
+def count_reasons(totals: Sequence[StageCount]) -> list[_Reason]:
+    """Why clips went, by stage, filtered ones before rejected ones."""
     return [
         _Reason(count.stage, why, str(reason), clips)
         for count in totals
@@ -188,7 +202,29 @@ def flatten_settings(settings: Mapping[str, Any], *, prefix: str = "") -> dict[s
     return flat
 
 
-def _show(value: Any) -> str:
+def rebuild_yaml(manifests: Sequence[Manifest]) -> str:
+    """Configuration that builds these recipes again, places left to fill in.
+
+    Recipes that were built with other sources or frames than the first one are not part of it.
+    """
+    if not manifests:
+        return ""
+    first = dict(manifests[0].configuration)
+    shared = {name: first[name] for name in ("source", "frames") if name in first}
+    same = [m for m in manifests if all(m.configuration.get(n) == v for n, v in shared.items())]
+    values: dict[str, Any] = {}
+    for manifest in same:
+        values.update({name: value for name, value in manifest.configuration.items() if name != "recipe"})
+    values["recipes"] = [manifest.configuration.get("recipe", {}) for manifest in same]
+    values["output"] = "OUTPUT"
+    writer, sink = YAML(typ="safe", pure=True), io.StringIO()
+    writer.default_flow_style = False
+    writer.dump(json.loads(json.dumps(values)), sink)
+    return sink.getvalue()
+
+
+def show_value(value: Any) -> str:
+    """A setting as one line of text."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
