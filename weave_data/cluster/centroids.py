@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -52,6 +51,8 @@ def train_centroids(rows: UnitRows, ranks: Rows, *, seed: int) -> Quantized:
     Returns:
         float32[k, dim] of integers, k about n / 256 and at most 4096.
     """
+    import faiss  # a fifth of a second that only clustering pays
+
     num_clusters = min(max(round(len(rows) / _CLUSTER_ROWS), 1), _MAX_CLUSTERS)
     at_most = max(_SAMPLE_ROWS, num_clusters * _MIN_ROWS_PER_CLUSTER)
     sample = rows.take(np.flatnonzero(ranks < min(num_clusters * _SAMPLE_ROWS_PER_CLUSTER, at_most)))

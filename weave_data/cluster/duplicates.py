@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from weave_data.cluster.centroids import nearest_centroids, train_centroids
 from weave_data.cluster.cosines import Quantized, UnitRows
 from weave_data.errors import ConfigError, VerificationError
 from weave_data.keyed_hash import keyed_ranks
@@ -96,8 +97,6 @@ def _components(rows: UnitRows, ranks: Rows, min_cosine: float) -> Rows:
 
 def _links(rows: UnitRows, ranks: Rows, min_cosine: float) -> Iterator[tuple[Rows, Rows]]:
     """Pairs of rows at least as similar as asked, block by block."""
-    from weave_data.cluster.centroids import nearest_centroids, train_centroids  # loads faiss
-
     centroids = train_centroids(rows, ranks, seed=0)
     probes, cosines = nearest_centroids(rows, centroids, min(_PROBES, len(centroids)))
     angles = np.arccos(np.clip(cosines, -1, 1))

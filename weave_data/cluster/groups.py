@@ -11,8 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from weave_data.cluster.centroids import as_quantized
 from weave_data.cluster.cosines import UnitRows
 from weave_data.cluster.separation import deal_short, separate
+from weave_data.cluster.similar import group_similar, group_unlike
 from weave_data.cluster.task import GroupTask, taste_codes
 from weave_data.errors import AccountingError, VerificationError
 from weave_data.keyed_hash import keyed_ranks
@@ -133,10 +135,6 @@ def _group(
     """Groups of one split's clips and rows left out."""
     if strategy not in _VECTOR_STRATEGIES or task.clips_per_group == 1:
         return _chunk(task)
-    # loads faiss
-    from weave_data.cluster.centroids import as_quantized
-    from weave_data.cluster.similar import group_similar, group_unlike
-
     if strategy == "diverse":
         groups, rest, clusters = group_unlike(task)
     else:
