@@ -1,8 +1,10 @@
 """Our exact sparse decoder against decord, on WebVid-like rendered clips and, if given, real ones.
 
 Both get the whole file in memory and return RGB arrays of the same `linspace` frames on one thread.
-The tools take turns clip by clip in one run; per clip the best of the repeats counts, since the other
-work of a shared machine only ever adds time. Then what a worker does with a clip (decode, resize,
+CPU time of all threads
+counts, as clips per second and core come from it. The tools take turns clip by clip in one run; per
+clip the best of the repeats counts, since the other work of a shared machine only ever adds time.
+Then what a worker does with a clip (decode, resize,
 compress) with and without the quality measures. Writes build/bench/decode.json.
 
     python benchmarks/bench_decode.py [--clips 3] [--repeats 5]      WEAVE_ASSETS: folder of real clips
@@ -110,9 +112,9 @@ def best_milliseconds(
         for repeat in range(repeats):
             order = range(len(tools)) if repeat % 2 == 0 else reversed(range(len(tools)))
             for tool in order:
-                start = time.perf_counter()
+                start = time.process_time()
                 tools[tool](data, num_frames)
-                best[tool] = min(best[tool], time.perf_counter() - start)
+                best[tool] = min(best[tool], time.process_time() - start)
         totals = [total + value for total, value in zip(totals, best, strict=True)]
     return [1000 * total / len(clips) for total in totals]
 

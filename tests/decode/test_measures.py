@@ -32,7 +32,12 @@ def test_measures_are_their_definitions() -> None:
     rng = np.random.default_rng(1)
     frames = [rng.integers(0, 256, (100, 140, 3), dtype=np.uint8) for _ in range(4)]
     small = [
-        np.asarray(Image.fromarray(frame).convert("L").resize((256, 256), Image.Resampling.BILINEAR)) / 255
+        np.asarray(
+            Image.fromarray(frame)
+            .convert("L")
+            .resize((128, 128), Image.Resampling.BILINEAR, reducing_gap=1.0)
+        )
+        / 255
         for frame in frames
     ]
     result = measured(*frames)

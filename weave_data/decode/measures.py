@@ -1,6 +1,6 @@
 """What a clip looks like in numbers, from the four linspace frames: exact integers, then one division.
 
-Each frame's luma (Pillow's ITU-R 601 weights, in integers) is brought to 256 x 256 px, so that the
+Each frame's luma (Pillow's ITU-R 601 weights, in integers) is brought to 128 x 128 px, so that the
 numbers depend neither on the clip's size nor on the stored frames' size, nor on the CPU.
 
     luma            mean over frames and pixels, 0 black .. 1 white
@@ -27,7 +27,7 @@ __all__ = ["MEASURED", "ClipMeasures"]
 MEASURED = FrameAsk("linspace", 4)
 """The frames that are looked at; a shorter clip has all of its frames looked at."""
 
-_SIDE_PX = 256
+_SIDE_PX = 128
 _HALF_SHARP = 100
 _Luma = npt.NDArray[np.int32]
 
@@ -46,7 +46,7 @@ class ClipMeasures:
     def add(self, rgb: Image.Image | npt.NDArray[np.uint8]) -> None:
         """Look at the next frame: uint8[height, width, 3], or an RGB image."""
         image = rgb if isinstance(rgb, Image.Image) else Image.fromarray(np.ascontiguousarray(rgb))
-        small = image.convert("L").resize((_SIDE_PX, _SIDE_PX), Image.Resampling.BILINEAR)
+        small = image.convert("L").resize((_SIDE_PX, _SIDE_PX), Image.Resampling.BILINEAR, reducing_gap=1.0)
         luma: _Luma = np.asarray(small).astype(np.int32)
         total, squares = _sums(luma)
         self._num_frames += 1
