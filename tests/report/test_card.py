@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from builders import write_woven_dataset
 
+from weave_data.config import read_yaml
 from weave_data.errors import ConflictError
 from weave_data.records import StageCount
 from weave_data.report import publish_card, render_card
@@ -158,3 +159,21 @@ def test_two_builds_that_finish_together_leave_one_whole_card(tmp_path: Path) ->
     assert store.get("card.md").decode() == text
     assert "## l1" in text
     assert "## l2" in text
+
+
+def test_filters_and_matched_subsets_are_told(manifest: Manifest) -> None:
+    recipe = {**manifest.configuration["recipe"], "match": {"by": "videos", "count": 12000}}
+    values = {**manifest.configuration, "recipe": recipe, "filters": {"motion": {"min": 0.01}}}
+    text = render_card([dataclasses.replace(manifest, configuration=values)])
+    assert "Each epoch's train plan ends at 12,000 videos (`match`)." in text
+    assert "Clips were filtered: `motion.min: 0.01`." in text
+    assert "were filtered:" not in render_card([manifest])
+
+
+def test_the_card_says_how_to_build_it_again(store: Store) -> None:
+    text = render_card([read_manifest(store, name) for name in ("l1", "l4")])
+    values = read_yaml(text.split("```yaml\n")[1].split("```")[0], origin="card.md")
+    assert [recipe["name"] for recipe in values["recipes"]][-1] == "l4"
+    assert values["recipes"][-1] == read_manifest(store, "l4").configuration["recipe"]
+    assert values["output"] == "OUTPUT"
+    assert "weave-data build weave.yaml" in text

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 from PIL import Image
 
 from weave_data.errors import ConfigError, VerificationError
-from weave_data.report import describe_output, inspect_output, pick_samples
+from weave_data.report import describe_output, describe_sample, inspect_output, pick_samples
 from weave_data.shard import iter_rows, manifest_sha256, read_manifest
 from weave_data.storage import Store, open_store
 
@@ -80,3 +82,38 @@ def test_unknown_recipes_and_samples_name_what_there_is(store: Store, tmp_path: 
         inspect_output(store, sample="zz")
     with pytest.raises(VerificationError, match="no published recipe"):
         inspect_output(open_store(str(tmp_path)))
+
+
+def test_samples_of_one_picture_and_of_none_are_described(store: Store) -> None:
+    sample = next(iter_rows(store, read_manifest(store, "l1")))
+    image = dataclasses.replace(
+        sample,
+        frames=sample.frames[:1],
+        frame_clip=(0,),
+        frame_index=(0,),
+        frame_seconds=(0.0,),
+        num_frames=1,
+    )
+    assert "  1 frame of 32 x 32 px, " in describe_sample(image)
+    none = dataclasses.replace(
+        sample, frames=(), frame_clip=(), frame_index=(), frame_seconds=(), num_frames=0, clips=()
+    )
+    text = describe_sample(none)
+    assert "no frames: text only; text" in text
+    assert none.conversations[1].value in text
+
+
+def test_every_size_of_a_samples_frames_is_named_once(store: Store) -> None:
+    sample = next(iter_rows(store, read_manifest(store, "l1")))
+    sink = io.BytesIO()
+    Image.new("RGB", (20, 10)).save(sink, "PNG")
+    mixed = dataclasses.replace(sample, frames=(*sample.frames[:3], sink.getvalue()))
+    assert f"{sample.num_frames} frames of 32 x 32, 20 x 10 px" in describe_sample(mixed)
+
+
+def test_recipes_of_several_sizes_are_among_those_pictured(store: Store) -> None:
+    manifest = read_manifest(store, "l4")
+    recipe = {**manifest.configuration["recipe"], "clips_per_sample": {"2": 0.5, "4": 0.5}}
+    mixed = dataclasses.replace(manifest, configuration={"recipe": recipe})
+    samples = pick_samples(store, [read_manifest(store, "l1"), mixed])
+    assert [sample.recipe for sample in samples] == ["l4", "l1", "l4"]

@@ -24,7 +24,7 @@ from weave_data.report.text_layout import load_font, wrap_text
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
 
-__all__ = ["MAX_SAMPLES", "write_contact_sheet"]
+__all__ = ["MAX_SAMPLES", "frame_sizes", "write_contact_sheet"]
 
 MAX_SAMPLES = 3
 
@@ -208,12 +208,23 @@ def _draw_title(pen: ImageDraw.ImageDraw, index: int, sample: WovenSample) -> No
     clips, frames = len(sample.clips), sample.num_frames
     rest = (
         f"{sample.recipe}, {sample.strategy}: {clips} clip{'' if clips == 1 else 's'}, "
-        f"{frames} frame{'' if frames == 1 else 's'} of {sample.width} x {sample.height} px, {sample.split}"
+        f"{frames} frame{'' if frames == 1 else 's'}{frame_sizes(sample)}, {sample.split}"
     )
     pen.text((0, 0), name, fill=_INK, font=bold)
     left = int(bold.getlength(name)) + 18
     line = wrap_text(rest, plain, width_px=_INNER_PX - left, max_lines=1)
     _draw_lines(pen, line, (left, 0), _FAINT)
+
+
+def frame_sizes(sample: WovenSample) -> str:
+    """` of 448 x 336 px`, every size once in the order of the frames; empty without frames."""
+    from PIL import Image
+
+    sizes: dict[str, None] = {}
+    for frame in sample.frames:
+        with Image.open(io.BytesIO(frame)) as opened:
+            sizes[f"{opened.width} x {opened.height}"] = None
+    return f" of {', '.join(sizes)} px" if sizes else ""
 
 
 def _draw_lines(

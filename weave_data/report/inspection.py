@@ -11,7 +11,7 @@ from typing import Any
 
 from weave_data.errors import ConfigError, VerificationError
 from weave_data.records import WovenSample
-from weave_data.report.contact_sheet import MAX_SAMPLES, write_contact_sheet
+from weave_data.report.contact_sheet import MAX_SAMPLES, frame_sizes, write_contact_sheet
 from weave_data.shard import (
     Manifest,
     find_sample,
@@ -117,7 +117,10 @@ def output_json(manifests: list[Manifest]) -> dict[str, Any]:
 def describe_sample(sample: WovenSample) -> str:
     """One sample as text: its clips, their frames, and the conversation; no pixels."""
     size_bytes = sum(len(frame) for frame in sample.frames)
-    frames = f"{sample.num_frames} frames of {sample.width} x {sample.height} px, {size_bytes:,} bytes"
+    plural = "" if sample.num_frames == 1 else "s"
+    frames = f"{sample.num_frames} frame{plural}{frame_sizes(sample)}, {size_bytes:,} bytes"
+    if not sample.frames:
+        frames = "no frames: text only"
     lines = [
         f"sample {sample.sample_id}",
         f"  {sample.recipe}, {sample.strategy}, {sample.split}, epoch {sample.epoch}",
@@ -153,7 +156,7 @@ def pick_samples(store: Store, manifests: list[Manifest]) -> list[WovenSample]:
     The plan's order is a seeded permutation, so the first rows are as good as random ones.
     """
     widest = sorted(
-        manifests, key=lambda m: -int(m.configuration.get("recipe", {}).get("clips_per_sample", 0))
+        manifests, key=lambda m: -_largest(m.configuration.get("recipe", {}).get("clips_per_sample", 0))
     )
     streams = [_rows(store, manifest) for manifest in widest]
     if len(streams) == 1:
@@ -161,6 +164,12 @@ def pick_samples(store: Store, manifests: list[Manifest]) -> list[WovenSample]:
     rounds = itertools.zip_longest(*(itertools.islice(stream, MAX_SAMPLES) for stream in streams))
     found = (sample for samples in rounds for sample in samples if sample is not None)
     return list(itertools.islice(found, MAX_SAMPLES))
+
+
+def _largest(clips_per_sample: Any) -> int:
+    """The largest L of one L or of weights by L."""
+    sizes = clips_per_sample if isinstance(clips_per_sample, Mapping) else [clips_per_sample]
+    return max((int(size) for size in sizes), default=0)
 
 
 def _rows(store: Store, manifest: Manifest) -> itertools.chain[WovenSample]:
