@@ -30,7 +30,7 @@ from weave_data.records import GROUP_SCHEMA
 ROOT = Path(__file__).resolve().parent.parent
 GROUP_SIZES = (2, 4, 8)
 DIM, NUM_CLUSTERS, NOISE = 64, 50, 0.8
-MATCHING_CLIPS = 200
+MATCHING_CLIPS = (200, 400)
 
 Vectors = npt.NDArray[np.float32]
 Tool = Callable[[Vectors, int], pa.Table]
@@ -156,9 +156,11 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=2)
     parser.add_argument("--starts", type=int, default=1, help="n_init of k-means-constrained")
     options = parser.parse_args()
-    rows = compare(
-        exact_matching, "exact matching", num_clips=MATCHING_CLIPS, clips_per_group=2, draws=options.draws
-    )
+    rows = []
+    for num_clips in MATCHING_CLIPS:
+        rows += compare(
+            exact_matching, "exact matching", num_clips=num_clips, clips_per_group=2, draws=options.draws
+        )
     for clips_per_group in GROUP_SIZES:
         rows += compare(
             constrained_k_means(options.starts),

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_groups import STRATEGIES, group, members
 
+from weave_data.cluster import group_bucket
+from weave_data.cluster.cosines import quantize
 from weave_data.cluster.separation import deal, deal_short, most_groups, separate
 from weave_data.errors import AccountingError
 
@@ -128,3 +130,15 @@ def test_clips_kept_apart_are_still_grouped_with_similar_ones() -> None:
 def test_every_clip_needs_a_label() -> None:
     with pytest.raises(AccountingError, match="3 labels for 4 clips"):
         group(names(4), None, strategy="random", labels=np.zeros(3, np.int64))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_page_of_half_a_bucket_is_kept_apart_where_swaps_alone_get_stuck(seed) -> None:
+    vectors = cloud(120, dim=16, num_clusters=3, noise=0.3, seed=seed)
+    labels = np.arange(120)
+    labels[np.argsort(-(vectors @ vectors[0]))[:60]] = -1
+    groups, leftovers = group_bucket(
+        quantize(vectors), clips_per_group=2, ranks=np.arange(120), labels=labels
+    )
+    assert (len(groups), len(leftovers)) == (60, 0)
+    assert np.all((labels[groups] == -1).sum(axis=1) == 1)
