@@ -145,6 +145,10 @@ def test_replaced_builds_and_unfinished_files_go_with_the_clips(
     tar = sorted((woven / "frames").rglob("*.tar"))[0]
     (tar.parent / "0123456789ab.tar").write_bytes(tar.read_bytes())
     (tar.parent / ".tmp-01").write_bytes(tar.read_bytes())
+    for name in ("audits/a.json", "enrich/b.json", "runs/c/notes.json", "report.html"):
+        path = woven / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'{{"clip": "{clips[0]}"}}')
     store = open_store(str(woven))
     remove_clips(store, clips, now=NOW)
     assert holding(woven, clips) == set()

@@ -35,6 +35,7 @@ from weave_data.upkeep.tombstones import add_tombstone, removed_ids
 __all__ = ["RecipeRemoval", "Removal", "find_removal", "remove_clips"]
 
 STAGE = "remove"
+_MADE_AGAIN = frozenset({"audits", "enrich", "runs"})  # logs, and results the next build finds out again
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ def _delete(store: Store, ids: pa.Array, holders: Holders, renamed: dict[str, st
         stem = index_key.removesuffix(".parquet")
         gone += [index_key, f"{stem}.rejects.parquet", f"{stem}.tar"]
     gone += [*holders.tables, *holders.unfinished, *(key for key in holders.shards if key not in listed)]
-    gone += [info.key for info in store.list("runs/") if bytes_hold(store.get(info.key), ids)]
+    gone += [key for key in holders.others if key.partition("/")[0] in _MADE_AGAIN]
     gone.append("report.html")  # pictures and captions; the next build draws it again
     for key in gone:
         store.delete(key)
