@@ -53,6 +53,7 @@ def test_the_page_of_a_build_shows_groups_measurements_and_refused_clips(built: 
     assert "motion.min: 0.01" in text
     assert "<b>sharpness</b>" in text
     assert "not given" in text
+    assert "| not given | 25 |" in (built / "card.md").read_text()
 
 
 def test_the_command_writes_the_same_page_elsewhere(built: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from weave_data.config import read_yaml
 from weave_data.errors import ConflictError
 from weave_data.records import StageCount
 from weave_data.report import publish_card, render_card
+from weave_data.report.stored import Licences
 from weave_data.shard import Manifest, manifest_sha256, read_manifest
 from weave_data.storage import Store, open_store
 
@@ -177,3 +178,11 @@ def test_the_card_says_how_to_build_it_again(store: Store) -> None:
     assert values["recipes"][-1] == read_manifest(store, "l4").configuration["recipe"]
     assert values["output"] == "OUTPUT"
     assert "weave-data build weave.yaml" in text
+
+
+def test_licences_are_counted_as_given(manifest: Manifest) -> None:
+    text = render_card([manifest], Licences({"": 3, "CC BY | 4.0": 1200}, is_whole=False))
+    assert "| not given | 3 |" in text
+    assert r"| CC BY \| 4.0 | 1,200 |" in text
+    assert "(of some parts of the catalog)" in text
+    assert "Licences" not in render_card([manifest])

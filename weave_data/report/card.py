@@ -1,4 +1,4 @@
-"""`card.md`: what an output holds, for people; a function of its manifests alone."""
+"""`card.md`: what an output holds, for people; a function of its manifests and catalogs alone."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 from weave_data.records import StageCount
 from weave_data.report.publishing import publish_text
+from weave_data.report.stored import Licences, read_licences
 from weave_data.shard import Manifest, list_recipes, manifest_sha256, read_manifest
 from weave_data.storage import Store
 
@@ -70,11 +71,12 @@ class _Card:
     settings: list[tuple[str, str]]
 
 
-def render_card(manifests: Sequence[Manifest]) -> str:
+def render_card(manifests: Sequence[Manifest], licences: Licences | None = None) -> str:
     """Markdown of one or more recipes of an output.
 
     Args:
         manifests: Published recipes; the card lists them by name.
+        licences: Of the clips they were built from.
     """
     ordered = sorted(manifests, key=lambda manifest: manifest.recipe)
     environment = jinja2.Environment(
@@ -88,6 +90,7 @@ def render_card(manifests: Sequence[Manifest]) -> str:
         cards=[_card(manifest) for manifest in ordered],
         first=ordered[0].recipe if ordered else "RECIPE",
         rebuild=rebuild_yaml(ordered),
+        licences=licences or Licences({}),
         first_directory=ordered[0].fingerprint[:12] if ordered else "FINGERPRINT",
     )
 
@@ -97,11 +100,12 @@ def publish_card(store: Store) -> str:
 
     Two builds that finish together both find their recipe in it: who loses the swap looks again.
     """
-    return publish_text(
-        store,
-        CARD_KEY,
-        lambda: render_card([read_manifest(store, recipe) for recipe in list_recipes(store)]),
-    )
+
+    def render() -> str:
+        manifests = [read_manifest(store, recipe) for recipe in list_recipes(store)]
+        return render_card(manifests, read_licences(store, manifests))
+
+    return publish_text(store, CARD_KEY, render)
 
 
 def _card(manifest: Manifest) -> _Card:

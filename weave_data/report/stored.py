@@ -22,7 +22,16 @@ from weave_data.shard import Manifest
 from weave_data.storage import Store
 from weave_data.tables import read_table_bytes
 
-__all__ = ["FramePlace", "ReadVectors", "StoredClips", "read_rejects", "read_stored_clips", "stored_vectors"]
+__all__ = [
+    "FramePlace",
+    "Licences",
+    "ReadVectors",
+    "StoredClips",
+    "read_licences",
+    "read_rejects",
+    "read_stored_clips",
+    "stored_vectors",
+]
 
 MAX_PARTS = 64
 _MAX_VECTOR_FILES = 512
@@ -38,6 +47,14 @@ class FramePlace:
     tar: str
     offset: int
     size_bytes: int
+
+
+@dataclass(frozen=True)
+class Licences:
+    """Number of clips by licence as the source gives it; of the whole catalog or of some parts."""
+
+    counts: dict[str, int]
+    is_whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -71,6 +88,46 @@ def read_stored_clips(store: Store, manifests: Sequence[Manifest], *, seed: int 
         manifests: Published recipes.
         seed: Which parts are chosen when there are more than 64.
     """
+    places, all_parts = _choose_parts(store, manifests, seed)
+    tables, measures = [CLIP_SCHEMA.empty_table()], [QUALITY_SCHEMA.empty_table()]
+    frames: dict[str, FramePlace] = {}
+    captions: dict[str, str] = {}
+    licences: dict[str, int] = {}
+    seen: set[str] = set()
+    for catalog, frames_key, part in places:
+        clips = catalog.read_part(store, part)
+        if part.sha256 not in seen:
+            seen.add(part.sha256)
+            captions.update(zip(clips["clip_id"].to_pylist(), clips["caption"].to_pylist(), strict=True))
+            _count_licences(clips, licences)
+            quality = _read_part(store, frames_key, part.name, frames)
+            measures.append(quality)
+            tables.append(clips.take(pc.index_in(quality["clip_id"], value_set=_array(clips["clip_id"]))))
+    return StoredClips(
+        pa.concat_tables(tables), pa.concat_tables(measures), frames, captions,
+        len(places), all_parts, dict(sorted(licences.items())),
+    )  # fmt: skip
+
+
+def read_licences(store: Store, manifests: Sequence[Manifest], *, seed: int = 7) -> Licences:
+    """Count licences over the parts that `read_stored_clips` reads."""
+    places, all_parts = _choose_parts(store, manifests, seed)
+    counts: dict[str, int] = {}
+    parts = {part.sha256: (catalog, part) for catalog, _, part in places}
+    for catalog, part in parts.values():
+        _count_licences(catalog.read_part(store, part), counts)
+    return Licences(dict(sorted(counts.items())), is_whole=len(places) == all_parts)
+
+
+def _count_licences(clips: pa.Table, counts: dict[str, int]) -> None:
+    for found in pc.value_counts(clips["licence"]).to_pylist():
+        counts[found["values"]] = counts.get(found["values"], 0) + found["counts"]
+
+
+def _choose_parts(
+    store: Store, manifests: Sequence[Manifest], seed: int
+) -> tuple[list[tuple[Catalog, str, Part]], int]:
+    """At most 64 parts, each with its catalog and frame store, and of how many."""
     pairs = sorted({(str(m.inputs.get("catalog", "")), str(m.inputs.get("frames", ""))) for m in manifests})
     places: list[tuple[Catalog, str, Part]] = []
     for catalog_key, frames_key in pairs:
@@ -78,26 +135,7 @@ def read_stored_clips(store: Store, manifests: Sequence[Manifest], *, seed: int 
         if catalog is not None:
             places += [(catalog, frames_key, part) for part in catalog.parts]
     chosen = np.sort(np.random.default_rng(seed).permutation(len(places))[:MAX_PARTS])
-    tables, measures = [CLIP_SCHEMA.empty_table()], [QUALITY_SCHEMA.empty_table()]
-    frames: dict[str, FramePlace] = {}
-    captions: dict[str, str] = {}
-    licences: dict[str, int] = {}
-    seen: set[str] = set()
-    for row in chosen:
-        catalog, frames_key, part = places[row]
-        clips = catalog.read_part(store, part)
-        if part.sha256 not in seen:
-            seen.add(part.sha256)
-            captions.update(zip(clips["clip_id"].to_pylist(), clips["caption"].to_pylist(), strict=True))
-            for found in pc.value_counts(clips["licence"]).to_pylist():
-                licences[found["values"]] = licences.get(found["values"], 0) + found["counts"]
-            quality = _read_part(store, frames_key, part.name, frames)
-            measures.append(quality)
-            tables.append(clips.take(pc.index_in(quality["clip_id"], value_set=_array(clips["clip_id"]))))
-    return StoredClips(
-        pa.concat_tables(tables), pa.concat_tables(measures), frames, captions,
-        len(chosen), len(places), dict(sorted(licences.items())),
-    )  # fmt: skip
+    return [places[row] for row in chosen], len(places)
 
 
 def _read_part(store: Store, frames_key: str, part: str, frames: dict[str, FramePlace]) -> pa.Table:
