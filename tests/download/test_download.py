@@ -232,7 +232,7 @@ def lying_zip():
         pytest.param(tar_of({}, link="inside"), "is a link or a device", id="tar: link"),
         pytest.param(zip_of({"bomb": b"\0" * 5_000_000}), "like a bomb", id="zip: bomb"),
         pytest.param(tar_of({"bomb": b"\0" * 5_000_000}), "like a bomb", id="tar: bomb"),
-        pytest.param(lying_zip(), "like a bomb|damaged", id="zip: bomb that lies"),
+        pytest.param(lying_zip(), "damaged", id="zip: bomb that lies"),
         pytest.param(b"no archive at all" * 100, "damaged or no archive", id="no archive"),
         pytest.param(zip_of({"x.jpg": b"x" * 4000})[:-30], "damaged or no archive", id="zip: cut"),
     ],

@@ -6,6 +6,9 @@
     folder        plain videos; folder_captions: text files beside them, a table, or their names
     webdataset    tars of video2dataset and img2dataset; tars: their index, read by range
     manifest      JSON lines, Parquet or CSV with configurable columns
+    conversation_source  records with their own turns, streamed; conversation_records: one record,
+                  conversation_rows: a file of them, conversation_media: the files they name,
+                  conversations: all of it cut into clips and ready-made samples
     media         what a file is by its suffix, ids made of keys
     row_files     CSV, Parquet and JSON lines as columns of text
     key_template  `{page_dir}/{videoid}.mp4` over those columns -> keys below `source.videos`
