@@ -25,7 +25,7 @@ def page() -> str:
 def _lines() -> Iterator[str]:
     yield "# Troubleshooting"
     yield ""
-    yield "Made by `python -m weave_data.troubleshooting`; every row is produced by the test it names, in `tests/`."
+    yield "Made by `python -m weave_data.troubleshooting`. Every row is produced by its test, in `tests/`."
     yield ""
     yield "## A command stops"
     yield ""
