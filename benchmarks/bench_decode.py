@@ -1,11 +1,10 @@
 """Our exact sparse decoder against decord, on WebVid-like rendered clips and, if given, real ones.
 
 Both get the whole file in memory and return RGB arrays of the same `linspace` frames on one thread.
-CPU time of all threads
-counts, as clips per second and core come from it. The tools take turns clip by clip in one run; per
-clip the best of the repeats counts, since the other work of a shared machine only ever adds time.
-Then what a worker does with a clip (decode, resize,
-compress) with and without the quality measures. Writes build/bench/decode.json.
+CPU time of all threads counts, as clips per second and core come from it. The tools take turns clip
+by clip in one run; per clip the best of the repeats counts, since the other work of a shared machine
+only ever adds time. Then what a worker does with a clip (decode, resize, compress) with and without
+the quality measures. Writes build/bench/decode.json.
 
     python benchmarks/bench_decode.py [--clips 3] [--repeats 5]      WEAVE_ASSETS: folder of real clips
 """

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from weave_data.config import FramesConfig
-from weave_data.decode.picture import encode_jpeg
+from weave_data.decode.job import PictureFormat
+from weave_data.decode.picture import encode_picture
 from weave_data.errors import SourceError
 from weave_train.model_settings import ModelSettings
 from weave_train.video import frames_from_video
@@ -56,7 +57,8 @@ def test_frames_have_the_size_and_the_bytes_that_a_build_stores(tmp_path: Path) 
             for frame in container.decode(video=0)
         ]
     frames = frames_from_video(tmp_path / "clip.mp4", settings(short_side_px=32, quality=60))
-    assert frames == [encode_jpeg(picture, size=(48, 32), quality=60) for picture in pictures]
+    stored = PictureFormat(32, quality=60)
+    assert frames == [encode_picture(picture, size=(48, 32), picture=stored) for picture in pictures]
 
 
 def test_files_that_are_no_videos_are_named(tmp_path: Path) -> None:

@@ -64,17 +64,17 @@ def fit_short_side(width: int, height: int, *, short_side_px: int) -> tuple[int,
     return scaled(width), scaled(height)
 
 
-def encode_picture(rgb: RgbImage, *, size: tuple[int, int], picture: PictureFormat) -> bytes:
+def encode_picture(rgb: RgbImage | Image.Image, *, size: tuple[int, int], picture: PictureFormat) -> bytes:
     """Resize (bicubic, antialiased) and compress.
 
     JPEG is baseline, 4:2:0, with the standard Huffman tables; PNG is RGB, 8 bits.
 
     Args:
-        rgb: uint8[height, width, 3].
+        rgb: uint8[height, width, 3], or an RGB image.
         size: (width, height) of the stored frame, px.
         picture: Format and quality.
     """
-    image: Any = Image.fromarray(np.ascontiguousarray(rgb))
+    image: Any = rgb if isinstance(rgb, Image.Image) else Image.fromarray(np.ascontiguousarray(rgb))
     if image.size != size:
         image = image.resize(size, Image.Resampling.BICUBIC)
     sink = io.BytesIO()

@@ -22,6 +22,9 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from weave_data.decode.decoder import FrameDecoder, RgbImage, load_decoder
 from weave_data.decode.images import read_image
 from weave_data.decode.job import ClipFrames, ClipJob, PictureFormat
@@ -95,9 +98,10 @@ class _Taking:
         if self.size is None:
             self.source_size = (rgb.shape[1], rgb.shape[0])
             self.size = fit_short_side(*self.source_size, short_side_px=self._picture.short_side_px)
+        image = Image.fromarray(np.ascontiguousarray(rgb))  # once: it copies
         if index in self._measured:
-            self.measures.add(rgb)
-        return encode_picture(rgb, size=self.size, picture=self._picture) if index in self._kept else b""
+            self.measures.add(image)
+        return encode_picture(image, size=self.size, picture=self._picture) if index in self._kept else b""
 
 
 def main(arguments: Sequence[str]) -> None:
