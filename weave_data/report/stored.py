@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 MAX_PARTS = 64
-_MAX_VECTOR_FILES = 512
+_MAX_VECTOR_FILES = 128
 
 ReadVectors = Callable[[Sequence[str]], npt.NDArray[np.float32] | None]
 """Clip ids -> float32[n, dim] of unit length in their order; None when one has no vector."""
