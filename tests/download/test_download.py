@@ -221,6 +221,12 @@ def lying_zip():
     return bytes(data)
 
 
+def spoiled_zip():
+    data = bytearray(zip_of({"x": DATA[:5000]}))
+    data[100:140] = b"\xff" * 40
+    return bytes(data)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -233,6 +239,7 @@ def lying_zip():
         pytest.param(zip_of({"bomb": b"\0" * 5_000_000}), "like a bomb", id="zip: bomb"),
         pytest.param(tar_of({"bomb": b"\0" * 5_000_000}), "like a bomb", id="tar: bomb"),
         pytest.param(lying_zip(), "damaged", id="zip: bomb that lies"),
+        pytest.param(spoiled_zip(), "damaged", id="zip: spoiled"),
         pytest.param(b"no archive at all" * 100, "damaged or no archive", id="no archive"),
         pytest.param(zip_of({"x.jpg": b"x" * 4000})[:-30], "damaged or no archive", id="zip: cut"),
     ],

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import os
 import shutil
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,6 +22,16 @@ __all__ = ["unpack"]
 _CHUNK_BYTES = 1 << 20
 _SLACK_BYTES = 1 << 30
 _IGNORED_TOP = "__MACOSX"
+_DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    gzip.BadGzipFile,
+    EOFError,
+    NotImplementedError,  # a compression that zipfile does not know
+    RuntimeError,  # an encrypted member
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +85,7 @@ def unpack(
                     _write(opened.open(member), place)
                     count += 1
             return count
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise SourceError(
             f"{archive}: damaged or no archive ({error}); delete it and fetch it again"
         ) from error
@@ -141,8 +154,8 @@ def _check(archive: Path, members: list[_Member], limit: int, max_members: int) 
             )
     if sum(member.size_bytes for member in members) > limit:
         raise SourceError(
-            f"{archive}: unpacks to more than {limit} bytes, {archive.stat().st_size} packed; it looks like a "
-            "bomb: unpack it by hand if it is none"
+            f"{archive}: unpacks to more than {limit} bytes, {archive.stat().st_size} packed; it looks "
+            "like a bomb: unpack it by hand if it is none"
         )
 
 
