@@ -12,7 +12,7 @@ from weave_data.storage import ObjectInfo, Store
 from weave_data.upkeep.columns import iter_columns, open_parquet
 from weave_data.upkeep.holding import bytes_hold, parquet_holds, rows_holding
 
-__all__ = ["Holders", "ShardHolding", "find_holders", "hold_rows", "shards_of"]
+__all__ = ["Holders", "ShardHolding", "find_holders", "hold_rows", "shards_of", "still_unfinished"]
 
 
 @dataclass(frozen=True)
@@ -141,3 +141,15 @@ def _text_columns(schema: pa.Schema) -> Sequence[str]:
 def shards_of(manifest: Manifest, holders: Holders) -> list[str]:
     """Shards of a manifest that hold a clip."""
     return [shard.path for shard in manifest.shards if shard.path in holders.shards]
+
+
+def still_unfinished(store: Store, holders: Holders) -> list[str]:
+    """Unfinished objects but those that a resumed removal has completed since."""
+    keys = {info.key for room in ("catalog/", "frames/") for info in store.list(room)}
+    found = []
+    for key in holders.unfinished:
+        folder, _, name = key.rpartition("/")
+        stem = "catalog.json" if key.startswith("catalog/") else name.partition(".")[0] + ".parquet"
+        if f"{folder}/{stem}" not in keys:
+            found.append(key)
+    return found

@@ -24,7 +24,7 @@ from weave_data.records import StageCount
 from weave_data.report import publish_card
 from weave_data.shard import Manifest, ShardEntry, list_recipes, publish, read_manifest
 from weave_data.storage import LocalStore, Store
-from weave_data.upkeep.holders import Holders, find_holders, shards_of
+from weave_data.upkeep.holders import Holders, find_holders, shards_of, still_unfinished
 from weave_data.upkeep.holding import bytes_hold, values_without
 from weave_data.upkeep.outputs import all_manifests, flat_values
 from weave_data.upkeep.retry import rewrite_retries
@@ -220,7 +220,8 @@ def _delete(store: Store, ids: pa.Array, holders: Holders, renamed: dict[str, st
     for index_key in holders.layers:
         stem = index_key.removesuffix(".parquet")
         gone += [index_key, f"{stem}.rejects.parquet", f"{stem}.tar"]
-    gone += [*holders.tables, *holders.unfinished, *(key for key in holders.shards if key not in listed)]
+    gone += [*holders.tables, *(key for key in holders.shards if key not in listed)]
+    gone += still_unfinished(store, holders)
     gone += [key for key in holders.others if key.partition("/")[0] in _MADE_AGAIN]
     gone.append("report.html")  # pictures and captions; the next build draws it again
     for key in gone:
