@@ -8,6 +8,7 @@ build     the build configuration of `weave-data build`, made of
 from weave_data.config.build import BuildConfig, load_build_config
 from weave_data.config.execution import ExecutionConfig, RejectsConfig
 from weave_data.config.frames import EmbeddingConfig, FramesConfig
+from weave_data.config.groups import GroupsConfig
 from weave_data.config.loading import StrictModel, load_config, parse_overrides, parse_scalar, read_yaml
 from weave_data.config.quality import FILTER_COLUMNS, FiltersConfig, RangeConfig
 from weave_data.config.recipe import MatchConfig, Portion, RecipeConfig, SplitConfig
@@ -21,6 +22,7 @@ __all__ = [
     "FILTER_COLUMNS",
     "FiltersConfig",
     "FramesConfig",
+    "GroupsConfig",
     "MatchConfig",
     "Portion",
     "RangeConfig",

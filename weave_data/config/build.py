@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from weave_data.config.execution import ExecutionConfig, RejectsConfig
 from weave_data.config.frames import EmbeddingConfig, FramesConfig
+from weave_data.config.groups import GroupsConfig
 from weave_data.config.loading import StrictModel, load_config_file
 from weave_data.config.quality import FiltersConfig
 from weave_data.config.recipe import RecipeConfig
@@ -25,6 +26,7 @@ class BuildConfig(StrictModel):
     frames: FramesConfig = FramesConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
     filters: FiltersConfig = FiltersConfig()
+    groups: GroupsConfig = GroupsConfig()
     recipes: Annotated[list[RecipeConfig], Field(min_length=1)]
     rejects: RejectsConfig = RejectsConfig()
     output: str
@@ -41,7 +43,16 @@ class BuildConfig(StrictModel):
     @property
     def needs_embeddings(self) -> bool:
         """True when clips are compared by what they look like."""
-        return self.filters.near_duplicates is not None or any(r.needs_vectors for r in self.recipes)
+        return self._compares_all or any(recipe.needs_vectors for recipe in self.recipes)
+
+    @property
+    def needs_captions(self) -> bool:
+        """True when clips are compared by what their captions say."""
+        return any("caption" in recipe.strategies for recipe in self.recipes)
+
+    @property
+    def _compares_all(self) -> bool:
+        return self.filters.near_duplicates is not None or self.groups.near_duplicates is not None
 
     def semantic(self, recipe: RecipeConfig) -> dict[str, Any]:
         """Resolved settings that decide a recipe's bytes: no location, no execution.
@@ -52,10 +63,11 @@ class BuildConfig(StrictModel):
             "source": self.source.model_dump(mode="json", exclude={"catalog", "videos"}),
             "frames": self.frames.model_dump(mode="json"),
             "filters": self.filters.model_dump(mode="json", exclude_defaults=True),
+            "groups": self.groups.model_dump(mode="json", exclude_defaults=True),
             "recipe": recipe.model_dump(mode="json"),
             "rejects": {"quarantine": sorted(self.rejects.quarantine)},
         }
-        if recipe.needs_vectors or self.filters.near_duplicates is not None:
+        if recipe.needs_vectors or self._compares_all or "caption" in recipe.strategies:
             settings["embedding"] = self.embedding.model_dump(mode="json", exclude={"batch_size"})
         return settings
 

@@ -21,7 +21,7 @@ from weave_data.pipeline.frame_stage import FrameStage, StoredFrames
 from weave_data.pipeline.progress import OnProgress, no_progress
 from weave_data.pipeline.recipe_stage import RecipeResult, RecipeStage
 from weave_data.pipeline.runs import RunLog
-from weave_data.report import publish_card
+from weave_data.report import publish_card, publish_report
 from weave_data.storage import SourceRoot, Store, open_source, open_store
 from weave_data.upkeep import catalog_round, removed_ids
 
@@ -163,13 +163,14 @@ def _run(
         recipes = RecipeStage(config, store, catalog, frames, Path(scratch))
         results = recipes.run(published, executor, on_progress, replace=options.replace)
     publish_card(store)
+    publish_report(store)
     written = frames.files_written + sum(result.files_written for result in results)
     reused = frames.files_reused + sum(result.files_reused for result in results)
     if was_there:
         reused += catalog.num_files
     else:
         written += catalog.num_files
-    return BuildResult(store.uri, tuple(results), written, reused)
+    return BuildResult(store.uri, tuple(results), written, reused, (recipes.audit.line(),))
 
 
 def _check_complete(frames: StoredFrames) -> None:

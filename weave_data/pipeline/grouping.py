@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Literal
 
@@ -13,9 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weave_data.cluster import group_splits, mean_pair_cosine, random_pair_cosine
-from weave_data.config import Portion, RecipeConfig
+from weave_data.cluster import apart_labels, group_splits, mean_pair_cosine, random_pair_cosine
+from weave_data.config import GroupsConfig, RecipeConfig
 from weave_data.embed import EmbedReceipt
+from weave_data.pipeline.frozen import FrozenCentroids, frozen_centroids
 from weave_data.pipeline.vectors import read_clip_vectors
 from weave_data.records import GROUP_SCHEMA, content_key
 from weave_data.storage import Store, commit_first
@@ -39,20 +40,22 @@ _ALGORITHMS: dict[str, GroupStrategy] = {
 }
 
 Vectors = npt.NDArray[np.float16]
+Labels = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class EpochGroups:
-    """Committed groups: GROUP_SCHEMA and `portion`.
-
-    `num_apart` is the number of clips that may be left over because they must not share a sample.
-    """
+    """Committed groups: GROUP_SCHEMA and `portion`."""
 
     path: str
     sha256: str
     table: pa.Table
     is_new: bool
-    num_apart: int = 0
+
+    @property
+    def num_apart(self) -> int:
+        """Clips that are left over because they must not share a sample."""
+        return int(self.notes.get("num_apart", 0))
 
     @property
     def notes(self) -> dict[str, str]:
@@ -68,11 +71,17 @@ class GroupWork:
         store: The output.
         images: One receipt of vectors per part, of what the clips look like.
         captions: The same of what their captions say.
+        rules: Which clips never share a sample, and by which centroids they are grouped.
+        duplicates: Near duplicates to keep apart, where the rules ask for it.
+        embed_key: Of what made `images`; frozen centroids belong to it.
     """
 
     store: Store
     images: Sequence[EmbedReceipt] = ()
     captions: Sequence[EmbedReceipt] = ()
+    rules: GroupsConfig = field(default_factory=GroupsConfig)
+    duplicates: pa.Table | None = None
+    embed_key: str | None = None
 
     def group(self, recipe: RecipeConfig, clips: pa.Table, splits: pa.Array, *, epoch: int) -> EpochGroups:
         """The committed groups of an epoch, made now when they are not there.
@@ -85,9 +94,12 @@ class GroupWork:
         """
         clip_ids = clips["clip_id"].combine_chunks()
         receipts = {name: self._receipts(name) for name in recipe.strategies}
+        labels = self._labels(clips)
         key = content_key(
             "groups",
-            version=2,
+            version=3,
+            rules=self.rules.model_dump(mode="json", exclude_defaults=True),
+            labels=None if labels is None else sha256_hex(labels.tobytes()),
             portions=[[p.strategy, p.num_clips, p.weight] for p in recipe.portions],
             seed=recipe.seed,
             epoch=epoch,
@@ -100,7 +112,7 @@ class GroupWork:
         if (there := self.store.head(path)) is not None and there.sha256 is not None:
             table = read_table_bytes(self.store.get(path), schema=_SCHEMA)
             return EpochGroups(path, there.sha256, table, is_new=False)
-        table = self._make(recipe, clip_ids, splits, epoch)
+        table = self._make(recipe, clip_ids, splits, labels, epoch)
         committed = commit_first(self.store, path, table_bytes(table))
         if not committed.is_ours:
             table = read_table_bytes(self.store.get(path), schema=_SCHEMA)
@@ -115,52 +127,58 @@ class GroupWork:
             case _:
                 return ()
 
-    def _make(self, recipe: RecipeConfig, clip_ids: pa.Array, splits: pa.Array, epoch: int) -> pa.Table:
+    def _labels(self, clips: pa.Table) -> Labels | None:
+        """int64[n], equal for clips that never share a sample; None when all may."""
+        pages = clips["page"] if self.rules.same_page == "forbid" else None
+        if pages is None and self.duplicates is None:
+            return None
+        return apart_labels(clips["clip_id"], duplicates=self.duplicates, pages=pages)
+
+    def _make(
+        self, recipe: RecipeConfig, clip_ids: pa.Array, splits: pa.Array, labels: Labels | None, epoch: int
+    ) -> pa.Table:
         portions = split_portions(clip_ids, splits, recipe.portions, seed=recipe.seed, epoch=epoch)
         vectors = {name: self._read(self._receipts(name), clip_ids) for name in recipe.strategies}
-        tables, num_groups = [], 0
+        frozen = self._frozen(recipe, vectors.get("clustered"))
+        tables, num_groups, num_apart = [], 0, 0
         for index, portion in enumerate(recipe.portions):
             rows = pa.array(np.flatnonzero(portions == index))
-            table = _group_portion(
-                recipe,
-                portion,
+            chosen = rows.to_numpy()
+            found = vectors[portion.strategy]
+            strategy = "single" if portion.num_clips == 1 else _ALGORITHMS[portion.strategy]
+            grouping = group_splits(
                 clip_ids.take(rows),
-                splits.take(rows),
-                None if (found := vectors[portion.strategy]) is None else found[rows.to_numpy()],
-                epoch,
+                found[chosen] if found is not None and strategy in ("clustered", "diverse") else None,
+                splits=splits.take(rows),
+                strategy=strategy,
+                clips_per_group=portion.num_clips,
+                seed=recipe.seed,
+                epoch=epoch,
+                remainder=recipe.remainder,
+                labels=None if labels is None else labels[chosen],
+                centroids=None if frozen is None or portion.strategy != "clustered" else frozen.centroids,
             )
+            num_apart += grouping.num_apart
+            table = grouping.table
             shifted = pc.add(table["group_index"], num_groups)
             num_groups += pc.count_distinct(table["group_index"]).as_py()
             table = table.set_column(0, GROUP_SCHEMA.field("group_index"), shifted)
             label = pa.array(np.full(table.num_rows, index, dtype=np.int16))
             tables.append(table.append_column(_SCHEMA.field("portion"), label))
         table = pa.concat_tables(tables).combine_chunks()
-        return table.replace_schema_metadata(_notes(recipe, table, clip_ids, vectors))
+        notes = _notes(recipe, table, clip_ids, vectors) | {"num_apart": str(num_apart)}
+        if frozen is not None:
+            notes |= {"centroids": frozen.sha256, "drift": json.dumps(frozen.drift.to_json(), sort_keys=True)}
+        return table.replace_schema_metadata(notes)
+
+    def _frozen(self, recipe: RecipeConfig, vectors: Vectors | None) -> FrozenCentroids | None:
+        if self.rules.centroids != "frozen" or vectors is None or self.embed_key is None:
+            return None
+        return frozen_centroids(vectors, embed_key=self.embed_key, seed=recipe.seed, store=self.store)
 
     def _read(self, receipts: Sequence[EmbedReceipt], clip_ids: pa.Array) -> Vectors | None:
         """float16[len(clip_ids), dim] in the order of `clip_ids`; None when there are no vectors."""
         return read_clip_vectors(receipts, clip_ids, self.store) if receipts else None
-
-
-def _group_portion(
-    recipe: RecipeConfig,
-    portion: Portion,
-    clip_ids: pa.Array,
-    splits: pa.Array,
-    vectors: Vectors | None,
-    epoch: int,
-) -> pa.Table:
-    strategy: GroupStrategy = "single" if portion.num_clips == 1 else _ALGORITHMS[portion.strategy]
-    return group_splits(
-        clip_ids,
-        vectors if strategy in ("clustered", "diverse") else None,
-        splits=splits,
-        strategy=strategy,
-        clips_per_group=portion.num_clips,
-        seed=recipe.seed,
-        epoch=epoch,
-        remainder=recipe.remainder,
-    ).table
 
 
 def _notes(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from weave_data.embed import read_vectors
+from weave_data.pipeline.audit import PairingAudit
 from weave_data.pipeline.finished import PublishedRecipe
 from weave_data.pipeline.frame_stage import StoredFrames
 from weave_data.pipeline.grouping import EpochGroups
@@ -17,7 +18,7 @@ from weave_data.storage import Store
 __all__ = ["make_manifest"]
 
 
-def make_manifest(
+def make_manifest(  # noqa: PLR0913 - one call of the pipeline, all by name
     published: PublishedRecipe,
     *,
     inputs: Mapping[str, object],
@@ -25,6 +26,7 @@ def make_manifest(
     shards: Sequence[ShardEntry],
     frames: StoredFrames,
     woven: WovenRecipe,
+    audit: PairingAudit,
     store: Store,
 ) -> Manifest:
     """Assemble the manifest of a recipe; nothing in it says where or how the build ran.
@@ -42,6 +44,8 @@ def make_manifest(
             "embedding": {"device": metadata["device"], "packages": json.loads(metadata["packages"])},
             "groups": _group_notes(woven.epochs[0].groups),
         }
+    if audit.verdict != "not done":
+        float_stages["audit"] = audit.to_json()
     return Manifest(
         recipe=recipe.name,
         configuration=published.settings,
@@ -58,12 +62,13 @@ def make_manifest(
 def _group_notes(groups: EpochGroups | None) -> dict[str, object]:
     """What was noted beside the first epoch's groups when they were made."""
     notes = {} if groups is None else groups.notes
-    if not notes:
+    if "packages" not in notes:
         return {}
     return {
         "mean_pair_cosine": _number(notes["mean_pair_cosine"]),
         "random_pair_cosine": _number(notes["random_pair_cosine"]),
         "packages": json.loads(notes["packages"]),
+        **({"drift": json.loads(notes["drift"])} if "drift" in notes else {}),
     }
 
 

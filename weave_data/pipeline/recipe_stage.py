@@ -13,8 +13,11 @@ import pyarrow.compute as pc
 
 from weave_data.catalog import Catalog
 from weave_data.config import BuildConfig, RecipeConfig
+from weave_data.embed import EmbedReceipt
 from weave_data.errors import ConfigError
 from weave_data.execute import Executor, Step
+from weave_data.pipeline.audit import PairingAudit, audit_pairs
+from weave_data.pipeline.caption_stage import embed_all_captions
 from weave_data.pipeline.finished import PublishedRecipe
 from weave_data.pipeline.frame_stage import StoredFrames, part_items
 from weave_data.pipeline.grouping import GroupWork
@@ -98,6 +101,7 @@ class RecipeStage:
         self._catalog = catalog
         self._frames = frames
         self._scratch = scratch if config.execution.work_dir is not None else None
+        self.audit = PairingAudit("not done", "nothing was woven")
 
     def run(
         self,
@@ -117,9 +121,12 @@ class RecipeStage:
         planned = []
         for index, entry in enumerate(published):
             if not entry.is_current:
-                planned.append(self._plan(entry, weaver))
+                captions = self._caption_vectors(entry, executor, on_progress)
+                grouping = dataclasses.replace(weaver.grouping, captions=captions)
+                planned.append(self._plan(entry, dataclasses.replace(weaver, grouping=grouping)))
             on_progress("weave", index + 1, len(published), "recipes")
         shards = self._write_shards(planned, executor, on_progress)
+        self.audit = self._audit(executor)
         results = {entry.recipe.name: self._publish(entry, shards, replace=replace) for entry in planned}
         for entry in published:
             if entry.is_current and entry.manifest is not None:
@@ -135,6 +142,7 @@ class RecipeStage:
             stored,
             self._frames.quality,
             self._config.filters,
+            groups=self._config.groups,
             vectors=self._frames.vectors,
             store=self._store,
         )
@@ -143,9 +151,39 @@ class RecipeStage:
             selected=self._selected,
             frames=self._frames.addresses,
             store=self._store,
-            grouping=GroupWork(self._store, images=self._frames.vectors),
+            grouping=GroupWork(
+                self._store,
+                images=self._frames.vectors,
+                rules=self._config.groups,
+                duplicates=self._selected.apart,
+                embed_key=self._frames.embed_key,
+            ),
             samples=self._samples,
             drops_leaks=self._config.filters.val_leaks == "drop",
+        )
+
+    def _caption_vectors(
+        self, entry: PublishedRecipe, executor: Executor, on_progress: OnProgress
+    ) -> tuple[EmbedReceipt, ...]:
+        if "caption" not in entry.recipe.strategies:
+            return ()
+        captions = None if entry.texts.captions is None else entry.texts.captions.table
+        return embed_all_captions(
+            self._config, self._store, self._catalog, executor, on_progress, captions=captions
+        )
+
+    def _audit(self, executor: Executor) -> PairingAudit:
+        config = self._config
+        if not (config.needs_embeddings or config.needs_captions):
+            return PairingAudit("not done", "no recipe uses the embedder")
+        num_gpus = config.execution.gpus_per_actor if config.execution.gpus else 0.0
+        return audit_pairs(
+            config.embedding,
+            self._store,
+            self._selected.clips,
+            self._frames.addresses,
+            executor,
+            num_gpus=num_gpus,
         )
 
     def _samples(self, recipe: RecipeConfig) -> pa.Table:
@@ -222,6 +260,7 @@ class RecipeStage:
             shards=[receipt.entry for receipt in receipts],
             frames=self._frames,
             woven=entry.woven,
+            audit=self.audit,
             store=self._store,
         )
         is_new = publish(self._store, manifest, replace=replace)

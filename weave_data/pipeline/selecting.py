@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weave_data.cluster import near_duplicates
-from weave_data.config import FiltersConfig
+from weave_data.config import FiltersConfig, GroupsConfig
 from weave_data.embed import EmbedReceipt
 from weave_data.pipeline.accounting import check_balance
 from weave_data.pipeline.vectors import read_clip_vectors
@@ -26,7 +26,8 @@ class SelectedClips:
     """What filters leave of the decoded clips.
 
     `clips` is CLIP_SCHEMA in catalog order; `labels` int64, equal for clips that are copies of each
-    other, by `clip_ids`; `duplicates` the committed near duplicates, None when nobody asked.
+    other, by `clip_ids`; `duplicates` the committed near duplicates that filters drop, None when nobody
+    asked; `apart` those that groups keep apart.
     """
 
     clips: pa.Table
@@ -34,6 +35,7 @@ class SelectedClips:
     counts: tuple[StageCount, ...]
     quality: pa.Table
     duplicates: pa.Table | None = None
+    apart: pa.Table | None = None
 
     def labels(self, clip_ids: pa.Array) -> np.ndarray:
         """int64[n]: equal for clips that are exact or near copies of each other."""
@@ -45,6 +47,7 @@ def select_clips(
     quality: pa.Table,
     filters: FiltersConfig,
     *,
+    groups: GroupsConfig,
     vectors: tuple[EmbedReceipt, ...],
     store: Store,
 ) -> SelectedClips:
@@ -54,7 +57,8 @@ def select_clips(
         clips: CLIP_SCHEMA of the decoded clips, in catalog order.
         quality: QUALITY_SCHEMA of them.
         filters: Thresholds.
-        vectors: Of the clips; needed by `filters.near_duplicates` only.
+        groups: Which clips groups shall keep apart.
+        vectors: Of the clips; needed where near duplicates are asked for.
         store: The output; near duplicates are found once and committed.
 
     Raises:
@@ -69,8 +73,11 @@ def select_clips(
         check_balance(count, where="near duplicates")
         tables.append(rejects)
         counts.append(count)
+    apart = None
+    if groups.near_duplicates is not None:
+        apart = _near_duplicates(kept, groups.near_duplicates, vectors, store)
     measured = quality.filter(pc.is_in(quality["clip_id"], value_set=kept["clip_id"].combine_chunks()))
-    return SelectedClips(kept, pa.concat_tables(tables), tuple(counts), measured, duplicates)
+    return SelectedClips(kept, pa.concat_tables(tables), tuple(counts), measured, duplicates, apart)
 
 
 def _near_duplicates(
