@@ -139,7 +139,7 @@ class _Transfer:
             while block := file.read(_CHUNK_BYTES):
                 digest.update(block)
         found, wanted = digest.hexdigest(), expected or self._known.get("sha256")
-        if False:
+        if wanted and found != wanted:
             self._forget()
             raise SourceError(
                 f"{self._url}: sha256 {found} of {size_bytes} bytes, {wanted} was promised; the file is "
