@@ -11,7 +11,7 @@ import typer
 
 __all__ = ["register_all"]
 
-_COMMANDS = ("enrich", "status", "explain", "diff", "export", "retry", "remove", "gc")
+_COMMANDS = ("enrich", "status", "explain", "diff", "report", "export", "retry", "remove", "gc")
 """In the order in which `weave-data --help` lists them."""
 
 

@@ -161,6 +161,12 @@ class Weaver:
             num_val = len(splits) - (pc.sum(is_train).as_py() or 0)
             eligible, splits = eligible.filter(is_train), splits.filter(is_train)
         groups = self.grouping.group(recipe, eligible, splits, epoch=epoch)
+        if not groups.table.num_rows:
+            raise SourceError(
+                f"recipes.{recipe.name}: {eligible.num_rows} clips give no sample of "
+                f"{recipe.max_clips}; lower clips_per_sample, set remainder: keep, or allow more with "
+                "groups.same_page and groups.near_duplicates"
+            )
         plan = make_plan(
             recipe,
             clips=eligible,

@@ -21,7 +21,7 @@ import pyarrow as pa
 from weave_data.catalog.removal import removal_identity
 from weave_data.errors import ConfigError, VerificationError
 from weave_data.records import StageCount
-from weave_data.report import publish_card
+from weave_data.report import publish_card, publish_report
 from weave_data.shard import Manifest, ShardEntry, list_recipes, publish, read_manifest
 from weave_data.storage import LocalStore, Store
 from weave_data.upkeep.holders import Holders, find_holders, shards_of, still_unfinished
@@ -111,6 +111,7 @@ def remove_clips(store: Store, clip_ids: Sequence[str], *, now: float) -> Remova
     _delete(store, ids, holders, renamed)
     if manifests:
         publish_card(store)
+        publish_report(store)
     _check_gone(store, ids)
     return removal
 
