@@ -13,10 +13,21 @@ from typer.testing import CliRunner
 from weave_data.cli import app
 
 SURFACE = {
-    "build": {"--dry-run", "--replace", "--limit", "--debug"},
-    "verify": {"--quick", "--debug"},
-    "inspect": {"--recipe", "--sample", "--image", "--json", "--debug"},
-    "init": {"--output", "--to", "--debug"},
+    "build": {"--debug", "--dry-run", "--limit", "--replace"},
+    "verify": {"--debug", "--quick"},
+    "inspect": {"--debug", "--image", "--json", "--recipe", "--sample"},
+    "init": {"--debug", "--output", "--to"},
+    "status": {"--debug", "--json", "--watch"},
+    "explain": {"--debug", "--json", "--recipe"},
+    "diff": {"--debug", "--json", "--recipe"},
+    "report": {"--debug", "--to"},
+    "export": {"--debug", "--format", "--recipe"},
+    "enrich": {"--debug", "--dry-run", "--retry-rejected"},
+    "retry": {"--debug", "--reason"},
+    "remove": {"--clips", "--debug", "--yes"},
+    "gc": {"--debug", "--min-age", "--superseded", "--yes"},
+    "download": {"--debug", "--list"},
+    "mix": set(),
 }
 
 

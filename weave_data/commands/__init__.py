@@ -11,7 +11,19 @@ import typer
 
 __all__ = ["register_all"]
 
-_COMMANDS = ("enrich", "status", "explain", "diff", "report", "export", "retry", "remove", "gc")
+_COMMANDS = (
+    "status",
+    "explain",
+    "diff",
+    "report",
+    "export",
+    "enrich",
+    "retry",
+    "remove",
+    "gc",
+    "download",
+    "mix",
+)
 """In the order in which `weave-data --help` lists them."""
 
 

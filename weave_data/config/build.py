@@ -40,6 +40,17 @@ class BuildConfig(StrictModel):
             raise ValueError(f"recipes: the name {repeated[0]!r} is used twice")
         return self
 
+    @model_validator(mode="after")
+    def _check_given(self) -> BuildConfig:
+        wanted = self.source.frames_per_video
+        for recipe in self.recipes:
+            if wanted is not None and recipe.strategy == "given" and recipe.clip_frame_counts != (wanted,):
+                raise ValueError(
+                    f"recipes.{recipe.name}: takes {recipe.clip_frame_counts[0]} frames of a video, "
+                    f"source.frames_per_video is {wanted}; set frames_per_clip: {wanted}"
+                )
+        return self
+
     @property
     def needs_embeddings(self) -> bool:
         """True when clips are compared by what they look like."""

@@ -98,7 +98,7 @@ def build(
         runner.prepare()
         log = RunLog.start(store, config)
         try:
-            result = _run(config, options, places, published, runner, log.observing(on_progress))
+            result = _run(config, options, places, published, runner, log, on_progress)
         except BaseException as error:
             # a store that just failed may refuse this note too; the build's own error is the one to see
             with suppress(StoreError):
@@ -142,13 +142,15 @@ def _run(
     places: _Places,
     published: list[PublishedRecipe],
     executor: Executor,
+    log: RunLog,
     on_progress: OnProgress,
 ) -> BuildResult:
-    store = places.store
+    store, on_progress = places.store, log.observing(on_progress)
     was_there = is_committed(store, published[0].catalog_key)
     catalog = build_catalog(
         config.source, store, removed=removed_ids(store), listing_round=catalog_round(store)
     )
+    log.note_catalog(catalog.key)
     check_balance(catalog.count, where="catalog")
     budget = RejectBudget(num_clips=catalog.count.num_in, max_fraction=config.rejects.max_fraction)
     budget.spend(catalog.count.rejected)
@@ -158,7 +160,7 @@ def _run(
         budget = RejectBudget(num_clips=limit, max_fraction=config.rejects.max_fraction)
     with tempfile.TemporaryDirectory(dir=config.execution.work_dir, prefix="weave-") as scratch:
         frame_stage = FrameStage(config, places.store, places.source, catalog, Path(scratch))
-        frames = frame_stage.run(executor, budget, on_progress)
+        frames = frame_stage.run(executor, budget, on_progress, log.add_busy)
         _check_complete(frames)
         recipes = RecipeStage(config, store, catalog, frames, Path(scratch))
         results = recipes.run(published, executor, on_progress, replace=options.replace)

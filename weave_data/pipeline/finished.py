@@ -11,6 +11,7 @@ from weave_data.embed import embedder_identity
 from weave_data.errors import ConflictError
 from weave_data.shard import Manifest, check_settings, first_difference, list_recipes, read_manifest
 from weave_data.storage import Store
+from weave_data.upkeep import retry_identity
 
 __all__ = ["PublishedRecipe", "check_published", "published_recipes", "recipe_settings"]
 
@@ -40,13 +41,13 @@ def recipe_settings(config: BuildConfig, recipe: RecipeConfig, texts: RecipeText
 
 def published_recipes(store: Store, config: BuildConfig, catalog_key: str) -> list[PublishedRecipe]:
     """What each recipe's name shows now."""
-    known = list_recipes(store)
+    known, retries = list_recipes(store), retry_identity(store)
     found = []
     for recipe in config.recipes:
         texts = read_texts(recipe)
         settings = recipe_settings(config, recipe, texts)
         manifest = read_manifest(store, recipe.name) if recipe.name in known else None
-        is_current = manifest is not None and _is_current(store, manifest, settings, catalog_key)
+        is_current = manifest is not None and _is_current(store, manifest, settings, catalog_key, retries)
         found.append(PublishedRecipe(recipe, texts, settings, manifest, catalog_key, is_current))
     return found
 
@@ -57,6 +58,7 @@ def check_published(store: Store, published: list[PublishedRecipe], *, replace: 
     Raises:
         ConflictError: Names the first setting that differs.
     """
+    retries = retry_identity(store)
     for entry in published:
         if replace or entry.manifest is None:
             continue
@@ -67,11 +69,20 @@ def check_published(store: Store, published: list[PublishedRecipe], *, replace: 
                 f"recipe {entry.recipe.name}: published over catalog {theirs}, the source now gives "
                 f"{entry.catalog_key} (its CSV changed); use --replace or another recipe name"
             )
+        if entry.manifest.inputs.get("retries") != retries:
+            raise ConflictError(
+                f"recipe {entry.recipe.name}: published before weave-data retry asked for another attempt; "
+                "use --replace"
+            )
 
 
-def _is_current(store: Store, manifest: Manifest, settings: dict[str, Any], catalog_key: str) -> bool:
-    if first_difference(manifest.configuration, settings) or manifest.inputs["catalog"] != catalog_key:
+def _is_current(
+    store: Store, manifest: Manifest, settings: dict[str, Any], catalog_key: str, retries: str | None
+) -> bool:
+    if first_difference(manifest.configuration, settings):
         return False
-    prefix = f"{manifest.recipe}/{manifest.fingerprint[:12]}/"
-    sizes = {info.key: info.size_bytes for info in store.list(prefix)}
+    if (manifest.inputs["catalog"], manifest.inputs.get("retries")) != (catalog_key, retries):
+        return False
+    # after a take-down, shards without the clips stay below the fingerprint they were written for
+    sizes = {info.key: info.size_bytes for info in store.list(f"{manifest.recipe}/")}
     return all(sizes.get(shard.path) == shard.bytes for shard in manifest.shards)

@@ -16,7 +16,7 @@ from weave_data.embed import EmbedReceipt, embed_key, embedder_identity
 from weave_data.execute import ActorPool, Executor, Step
 from weave_data.pipeline.accounting import RejectBudget, check_balance, total
 from weave_data.pipeline.frames import EmbedActor, FrameOutcome, FrameWork, PartItem
-from weave_data.pipeline.progress import OnProgress
+from weave_data.pipeline.progress import OnBusy, OnProgress, nobody_busy
 from weave_data.records import QUALITY_SCHEMA, REJECT_SCHEMA, StageCount
 from weave_data.storage import SourceRoot, Store
 from weave_data.upkeep import retry_rounds
@@ -92,7 +92,9 @@ class FrameStage:
             embedding_frames=config.embedding.frames_per_clip if config.needs_embeddings else None,
         )
 
-    def run(self, executor: Executor, budget: RejectBudget, on_progress: OnProgress) -> StoredFrames:
+    def run(
+        self, executor: Executor, budget: RejectBudget, on_progress: OnProgress, on_busy: OnBusy = nobody_busy
+    ) -> StoredFrames:
         """Run the stage; receipts are ordered by part, whatever order they came in.
 
         Raises:
@@ -103,9 +105,13 @@ class FrameStage:
         num_clips = sum(item.num_clips for item in items)
         outcomes: list[FrameOutcome] = []
         done = 0
-        for outcome in executor.run(Step("decode", items, self._work, self._actors())):
+        actors, cores = self._actors(), self._config.execution.num_cpus or os.cpu_count() or 1
+        for outcome in executor.run(Step("decode", items, self._work, actors)):
             check_balance(outcome.receipt.count, where=f"part {outcome.receipt.part}")
             budget.spend(outcome.receipt.count.rejected)
+            on_busy("decode", outcome.decode_seconds, workers=cores)
+            if actors is not None and outcome.embed_seconds:
+                on_busy("embed", outcome.embed_seconds, workers=actors.num_actors)
             outcomes.append(outcome)
             done += outcome.receipt.count.num_in
             on_progress("decode + embed" if self._embed_key else "decode", done, num_clips, "clips")

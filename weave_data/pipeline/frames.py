@@ -6,6 +6,7 @@ frames on; the actor commits vectors only. Whoever computes a file commits it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -40,6 +41,8 @@ class FrameOutcome:
     embedded: EmbedReceipt | None = None
     pending: EmbedRequest | None = field(default=None, repr=False)
     embedding_path: str = ""
+    decode_seconds: float = 0.0  # of a core, fetching included
+    embed_seconds: float = 0.0  # of an actor
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,11 @@ class FrameWork:
 
     def __call__(self, item: PartItem) -> FrameOutcome:
         """Decode a part (or find it decoded) and prepare its embedding."""
+        started = time.perf_counter()
+        outcome = self._decode(item)
+        return replace(outcome, decode_seconds=time.perf_counter() - started)
+
+    def _decode(self, item: PartItem) -> FrameOutcome:
         clips = self.catalog.read_part(self.store, item.part).slice(0, item.num_clips)
         request = DecodeRequest(
             part=item.part.name,
@@ -104,12 +112,16 @@ class EmbedActor:
             nonlocal embedder
             if outcome.pending is None:
                 return outcome
+            started = time.perf_counter()
             # a resumed build whose vectors are all there never loads the model
             embedder = embedder or load_embedder(self.config, device=device)
             embedded = embed_part(
                 outcome.pending, path=outcome.embedding_path, embedder=embedder, store=self.store
             )
-            return FrameOutcome(outcome.receipt, embedded)
+            seconds = time.perf_counter() - started
+            return FrameOutcome(
+                outcome.receipt, embedded, decode_seconds=outcome.decode_seconds, embed_seconds=seconds
+            )
 
         return finish
 

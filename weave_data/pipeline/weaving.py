@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,7 +18,14 @@ from weave_data.pipeline.accounting import check_balance
 from weave_data.pipeline.grouping import EpochGroups, GroupWork
 from weave_data.pipeline.selecting import SelectedClips
 from weave_data.quality import drop_val_leaks
-from weave_data.records import PLAN_SCHEMA, REJECT_SCHEMA, StageCount, content_key
+from weave_data.records import (
+    PLAN_SCHEMA,
+    REJECT_SCHEMA,
+    RejectReason,
+    StageCount,
+    content_key,
+    rejects_table,
+)
 from weave_data.shard import count_rows
 from weave_data.storage import Store, commit_exact
 from weave_data.tables import read_table_bytes, sha256_hex, table_bytes
@@ -196,6 +205,8 @@ class Weaver:
             )
         else:
             samples = self.samples(recipe)
+        num_samples = samples.num_rows
+        samples = _of_known_clips(samples, self.catalog_ids)
         keys = split_keys(samples)
         splits = self._splits(recipe, keys, keys)
         given = given_samples(recipe, samples, splits, clips=decoded, frames=self.frames)
@@ -212,7 +223,12 @@ class Weaver:
                 members = members.take(is_train.nonzero()[0])
             plan = plan_members(recipe, members, frames=self.frames, epoch=epoch)
             plan, _ = _matched(recipe, plan)
-            count = given.balance.without(
+            whole = dataclasses.replace(
+                given.balance,
+                num_in=num_samples,
+                filtered={"beyond_limit": beyond} if (beyond := num_samples - samples.num_rows) else {},
+            )
+            count = whole.without(
                 {"val_split": num_val, "beyond_match": len(members.sizes) - plan.num_rows}, epoch=epoch
             )
             epochs.append(self._commit(recipe, epoch, plan, None, count))
@@ -243,12 +259,40 @@ class Weaver:
 
 def _recaptioned(recipe: RecipeConfig, clips: pa.Table, texts: RecipeTexts) -> tuple[pa.Table, pa.Table]:
     """Clips with the captions their recipe gives them, and rejects of those it has none for."""
-    if recipe.captions is None or texts.captions is None:
-        return clips, REJECT_SCHEMA.empty_table()
-    kept, rejects, _ = replace_captions(
-        clips, texts.captions.table, missing=recipe.captions.missing, recipe=recipe.name
+    tables = [REJECT_SCHEMA.empty_table()]
+    if recipe.captions is not None and texts.captions is not None:
+        clips, rejects, _ = replace_captions(
+            clips, texts.captions.table, missing=recipe.captions.missing, recipe=recipe.name
+        )
+        tables.append(rejects)
+    is_blank = pc.equal(pc.utf8_trim_whitespace(clips["caption"]), "")
+    blank = clips.filter(is_blank)  # media of ready-made samples have captions only here and there
+    tables.append(
+        rejects_table(
+            [
+                {
+                    "stage": "weave",
+                    "part": "",
+                    "recipe": recipe.name,
+                    "clip_id": clip["clip_id"],
+                    "key": clip["key"],
+                    "reason": RejectReason.EMPTY_CAPTION.value,
+                    "detail": "its source gives it no caption; set captions.file or strategy: given",
+                }
+                for clip in blank.select(["clip_id", "key"]).to_pylist()
+            ]
+        )
     )
-    return kept, rejects
+    return clips.filter(pc.invert(is_blank)), pa.concat_tables(tables)
+
+
+def _of_known_clips(samples: pa.Table, catalog_ids: pa.Array) -> pa.Table:
+    """Samples all of whose clips are among those of a preview's limit."""
+    lists = samples["clip_ids"].combine_chunks()
+    sizes = lists.value_lengths().to_numpy(zero_copy_only=False)
+    is_unknown = pc.invert(pc.is_in(lists.flatten(), value_set=catalog_ids)).to_numpy(zero_copy_only=False)
+    unknown = np.bincount(np.repeat(np.arange(len(sizes)), sizes)[is_unknown], minlength=len(sizes))
+    return samples.filter(pa.array(unknown == 0))
 
 
 def _matched(recipe: RecipeConfig, plan: pa.Table) -> tuple[pa.Table, int]:
