@@ -54,11 +54,12 @@ def read_prompts(text: str | None, kinds: Sequence[str], *, origin: str) -> dict
     prompts, problems = {}, []
     for kind in kinds:
         entry = given.get(kind)
-        user = entry.get("user") if isinstance(entry, dict) else None
+        texts = entry if isinstance(entry, dict) else {}
+        user = texts.get("user")
         if not isinstance(user, str) or _SLOT not in user:
             problems.append(f"{kind}.user: a text with {_SLOT} in it is needed")
         else:
-            prompts[kind] = Prompt(str(entry.get("system") or ""), user)
+            prompts[kind] = Prompt(str(texts.get("system") or ""), user)
     if problems:
         raise ConfigError(problems, origin=origin)
     return prompts

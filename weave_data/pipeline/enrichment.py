@@ -38,6 +38,7 @@ from weave_data.tables import table_bytes
 __all__ = ["EnrichResult", "enrich"]
 
 _CHARS_PER_TOKEN = 4  # of English text, for estimates only
+_TOKEN_COLUMNS = ("prompt_tokens", "completion_tokens")
 _MIN_ANSWERS = 100  # fewer say nothing about a model
 
 Progress = Callable[[str, int, int, str], None]
@@ -147,6 +148,7 @@ def _prompt_text(uri: str | None) -> str | None:
 def _key(config: EnrichConfig, prompts: dict[str, Prompt]) -> str:
     """Everything that shapes an answer; not where the model runs, nor how many requests there are."""
     answers = config.answers.model_dump(mode="json", exclude={"batch", "max_rejected"})
+    identity: dict[str, Any]
     match config.model:
         case EndpointConfig() as model:
             identity = {"name": model.name, "revision": model.revision, "json_schema": model.json_schema}
@@ -191,8 +193,8 @@ class _Keeper:
 
 def _too_many(num_refused: int, num_answers: int, limit: float) -> str:
     return (
-        f"{num_refused} of {num_answers} answers were refused, answers.max_rejected is {limit:g}; look at the "
-        "prompt and the model, or raise it"
+        f"{num_refused} of {num_answers} answers were refused, answers.max_rejected is {limit:g}; "
+        "look at the prompt and the model, or raise it"
     )
 
 
@@ -289,8 +291,10 @@ def _write(
     if refused.num_rows:
         columns = ["clip_id", "kind", "reason", "detail", "model", "prompt_sha256", "input_sha256"]
         rejects_path = _commit(store, key, "rejects", refused.select(columns))
-    tokens = [pc.sum(answers[name], min_count=0).as_py() for name in ("prompt_tokens", "completion_tokens")]
-    return EnrichResult(config.task, count, path, rejects_path, num_requests, 0, *tokens, config.output)
+    spent, written = (pc.sum(answers[name], min_count=0).as_py() for name in _TOKEN_COLUMNS)
+    return EnrichResult(
+        config.task, count, path, rejects_path, num_requests, 0, spent, written, config.output
+    )
 
 
 def _joined(clips: pa.Table, kind: str, prompt: Prompt, answers: pa.Table, model: str) -> pa.Table:
