@@ -265,7 +265,7 @@ REASONS = (
         "bad_turns",
         "turns that are not human and gpt by turns",
         "correct the record",
-        "catalog/test_conversations.py::test_a_broken_record_is_refused_alone_with_its_reason",
+        "catalog/test_conversation_records.py::test_a_broken_record_is_refused_alone_with_its_reason",
     ),
     Advice(
         "timeout",

@@ -125,7 +125,7 @@ def test_an_exported_tree_is_imported_with_the_same_pixels_texts_and_order(
     dataset = open_dataset(str(tmp_path / "w" / "l4"))
     export_recipe(dataset, open_store(str(tmp_path / "tree")), "videoweave")
     [listed] = (tmp_path / "tree").glob("l4-*.json")
-    source = {"catalog": str(listed), "videos": str(tmp_path / "tree")}
+    source = {"catalog": str(listed), "videos": str(tmp_path / "tree" / "frames")}
     build(configure(source, tmp_path / "back", {"name": "l4"}))
     there, back = read(tmp_path / "w", "l4"), read(tmp_path / "back", "l4")
     assert there.keys() == back.keys()
