@@ -1,7 +1,7 @@
 """A dataset compiler for video-language training.
 
     object store                                                                    object store
-    CSV + videos -> catalog -> decode -> embed -> cluster -> weave -> shard -> manifest + Parquet
+    clips + text -> catalog -> decode -> embed -> cluster -> weave -> shard -> manifest + Parquet
                     (clips)   (frames)  (vectors) (groups)   (plan)  (samples)
 
 The plan is the data set: which clips, frames, captions and prompt make which sample, in which order,
@@ -14,11 +14,13 @@ Rooms, in flow order; stages are siblings and only `pipeline` knows their order:
     errors, records, tables, frame_policy   what everything shares
     config                                  strict settings from YAML and dotted overrides
     storage                                 five verbs and one compare-and-swap on disk and S3
-    catalog, decode, embed, cluster, caption, weave, shard    the stages
+    catalog, decode, embed, quality, cluster, caption, weave, shard    the stages
     execute                                 runs a stage's items on Ray Data or in process
     pipeline                                the build
     trainers                                the contract a trainer plugs in with
-    report, starter, cli                    cards and pictures, first configuration, commands
+    enrich, download, mixtures              captions by language models; fetching and merging others' data
+    report, export, upkeep                  cards and pages; other tools' forms; living with a data set
+    starter, commands, cli                  first configuration, the command line
 
 Importing this package loads neither torch nor ray.
 """

@@ -52,7 +52,7 @@ def test_the_commands_of_your_bucket_your_gpus_run_as_written(
     for path in world.rglob("*.*"):
         client.upload_file(str(path), bucket, f"webvid/{path.relative_to(world)}")
     (tmp_path / "clip.mp4").write_bytes(next(world.rglob("*.mp4")).read_bytes())
-    commands, submit = shell_blocks()
+    commands, submit, _ = shell_blocks()
     said = {line: run(line.replace("my-bucket", bucket), tmp_path) for line in commands}
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "runs" / "first" / "loss.png").exists()
@@ -60,3 +60,18 @@ def test_the_commands_of_your_bucket_your_gpus_run_as_written(
     with ray_head(tmp_path, num_cpus=2) as head:
         (line,) = submit
         assert "nothing to do" in run(line.replace("http://127.0.0.1:8265", head.dashboard), tmp_path)
+
+
+def test_a_folder_of_videos_is_built_as_written(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for path in world.rglob("*.mp4"):
+        clip = tmp_path / "clips" / path.name
+        clip.parent.mkdir(exist_ok=True)
+        clip.write_bytes(path.read_bytes())
+        clip.with_suffix(".txt").write_text(f"clip {path.stem} of a folder")
+    *_, laptop = shell_blocks()
+    said = [run(line, tmp_path) for line in laptop]
+    assert "40 samples" in said[-1]

@@ -1,14 +1,22 @@
 """Which stages, in which order: the only place that knows it.
 
-catalog -> (decode -> embed) per part -> groups -> plan -> shards -> manifest, card
+catalog -> (decode -> embed) per part -> filters -> (captions embedded) -> groups -> plan, per epoch
+        -> shards -> pairing audit -> manifest, card, report
 
-build       the whole run: preflight, stages, publication
-frames      decode and embed of one part, as an executor runs them
-weaving     one recipe: eligible clips -> groups -> plan
-shards      plan rows and frame addresses -> shard items, as an executor runs them
-finished    is this build there already? with which settings?
-accounting  what went in must come out somewhere; the limit on rejects
-runs        `runs/<id>/`: where and how a build ran; nothing reads it back
+build          the whole run: preflight, stages, publication
+frame_stage    decode and embed over all parts; frames: of one part, as an executor runs it
+selecting      thresholds and duplicates, before any recipe
+caption_stage  vectors of captions, for strategy `caption`
+weaving        one recipe, epoch by epoch: eligible clips -> groups -> plan
+grouping       groups of one epoch; frozen: centroids that a grown catalog keeps; vectors: read by clip
+recipe_stage   all recipes: plans, shards, manifests; shard_work: one shard, as an executor runs it
+audit          do captions belong to their clips?
+publication    what a manifest says
+enrichment     `weave-data enrich`
+finished       is this build there already? with which settings?
+estimate       `--dry-run`; probe: a few clips decoded for it
+accounting     what went in must come out somewhere; the limit on rejects
+runs           `runs/<id>/`: where and how a build ran; no data depends on it
 """
 
 from weave_data.pipeline.build import BuildOptions, BuildResult, RecipeResult, build
