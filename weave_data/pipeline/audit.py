@@ -26,6 +26,7 @@ from weave_data.embed import embedder_identity, has_text_tower, load_embedder, l
 from weave_data.errors import DeviceError, VerificationError
 from weave_data.execute import ActorPool, Executor, Step
 from weave_data.keyed_hash import keyed_hashes
+from weave_data.pipeline.address_rows import AddressRows
 from weave_data.records import canonical_json, content_key
 from weave_data.storage import Store, commit_first
 from weave_data.tables import sha256_hex, table_bytes
@@ -182,7 +183,8 @@ def _choose(clips: pa.Table, addresses: pa.Table) -> pa.Table:
 
 
 def _locate(chosen: pa.Table, addresses: pa.Table, frames_per_clip: int) -> tuple[_Sample, str]:
-    rows = addresses.take(pc.index_in(chosen["clip_id"], value_set=addresses["clip_id"])).to_pylist()
+    found = pc.index_in(chosen["clip_id"], value_set=addresses["clip_id"]).to_numpy()
+    rows = AddressRows(addresses).take(found).to_pylist()
     places = []
     for row in rows:  # at most MAX_CLIPS
         stored = np.argsort(row["frame_index"], kind="stable")

@@ -1,9 +1,8 @@
-"""Decode and embed over all parts: one Ray Data execution, receipts brought together."""
+"""Decode and embed over all parts: one Ray Data execution, receipts brought together on disk."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +13,11 @@ from weave_data.config import BuildConfig
 from weave_data.decode import DecodeSettings, frames_key
 from weave_data.embed import EmbedReceipt, embed_key, embedder_identity
 from weave_data.execute import ActorPool, Executor, Step
-from weave_data.pipeline.accounting import RejectBudget, check_balance, total
-from weave_data.pipeline.frames import EmbedActor, FrameOutcome, FrameWork, PartItem
+from weave_data.pipeline.accounting import RejectBudget, check_balance
+from weave_data.pipeline.frames import EmbedActor, FrameWork, PartItem
 from weave_data.pipeline.progress import OnBusy, OnProgress, nobody_busy
-from weave_data.records import QUALITY_SCHEMA, REJECT_SCHEMA, StageCount
+from weave_data.pipeline.receipt_spool import ReceiptSpool
+from weave_data.records import StageCount
 from weave_data.storage import SourceRoot, Store
 from weave_data.upkeep import retry_rounds
 from weave_data.weave import frame_asks
@@ -29,8 +29,9 @@ __all__ = ["FrameStage", "StoredFrames", "frame_counts", "part_items"]
 class StoredFrames:
     """What the frame store and the vectors hold for this build.
 
-    `addresses` has one row per decoded clip (`shard.ADDRESS_SCHEMA`); `quality` likewise
-    (`QUALITY_SCHEMA`); `vectors` one receipt per part in part order, empty when no clips are compared.
+    `addresses` has one row per decoded clip (`shard.ADDRESS_SCHEMA`, `frame_tar` dictionary-coded);
+    `quality` likewise (`QUALITY_SCHEMA`); both are mapped from local disk. `vectors` has one receipt per
+    part in part order, empty when no clips are compared.
     """
 
     frames_key: str
@@ -70,6 +71,7 @@ class FrameStage:
         self._config = config
         self._store = store
         self._catalog = catalog
+        self._scratch = scratch
         self._frames_key = frames_key(config.frames)
         self._embed_key = None
         if config.needs_embeddings:
@@ -95,7 +97,7 @@ class FrameStage:
     def run(
         self, executor: Executor, budget: RejectBudget, on_progress: OnProgress, on_busy: OnBusy = nobody_busy
     ) -> StoredFrames:
-        """Run the stage; receipts are ordered by part, whatever order they came in.
+        """Run the stage; receipts are ordered by part, whatever order they came in, and lie on local disk.
 
         Raises:
             RejectLimitError: As soon as too many clips are rejected.
@@ -103,21 +105,41 @@ class FrameStage:
         """
         items = part_items(self._catalog, self._config.source.limit)
         num_clips = sum(item.num_clips for item in items)
-        outcomes: list[FrameOutcome] = []
-        done = 0
+        order = {item.part.name: index for index, item in enumerate(items)}
+        spool = ReceiptSpool(self._scratch / "receipts", self._frames_key)
+        count = StageCount("decode", 0, 0)
+        vectors: dict[int, EmbedReceipt] = {}
+        written = reused = 0
         actors, cores = self._actors(), self._config.execution.num_cpus or os.cpu_count() or 1
         for outcome in executor.run(Step("decode", items, self._work, actors)):
-            check_balance(outcome.receipt.count, where=f"part {outcome.receipt.part}")
-            budget.spend(outcome.receipt.count.rejected)
+            receipt = outcome.receipt
+            check_balance(receipt.count, where=f"part {receipt.part}")
+            budget.spend(receipt.count.rejected)
             on_busy("decode", outcome.decode_seconds, workers=cores)
             if actors is not None and outcome.embed_seconds:
                 on_busy("embed", outcome.embed_seconds, workers=actors.num_actors)
-            outcomes.append(outcome)
-            done += outcome.receipt.count.num_in
-            on_progress("decode + embed" if self._embed_key else "decode", done, num_clips, "clips")
-        order = {item.part.name: index for index, item in enumerate(items)}
-        outcomes.sort(key=lambda outcome: order[outcome.receipt.part])
-        return self._collect(outcomes)
+            spool.add(order[receipt.part], receipt)
+            count += receipt.count
+            written += receipt.files_written
+            reused += receipt.files_reused
+            if outcome.embedded is not None:
+                vectors[order[receipt.part]] = outcome.embedded
+                written += not outcome.embedded.is_reused
+                reused += outcome.embedded.is_reused
+            on_progress("decode + embed" if self._embed_key else "decode", count.num_in, num_clips, "clips")
+        spooled = spool.finish()
+        return StoredFrames(
+            frames_key=self._frames_key,
+            embed_key=self._embed_key,
+            addresses=spooled.addresses,
+            rejects=spooled.rejects,
+            quality=spooled.quality,
+            count=count,
+            vectors=tuple(vectors[position] for position in sorted(vectors)),
+            open_clips=spooled.open_clips,
+            files_written=written,
+            files_reused=reused,
+        )
 
     def _actors(self) -> ActorPool | None:
         if self._embed_key is None:
@@ -130,22 +152,4 @@ class FrameStage:
             factory=EmbedActor(self._config.embedding, self._store),
             num_actors=actors,
             num_gpus_per_actor=execution.gpus_per_actor if execution.gpus else 0.0,
-        )
-
-    def _collect(self, outcomes: Sequence[FrameOutcome]) -> StoredFrames:
-        receipts = [outcome.receipt for outcome in outcomes]
-        embedded = [outcome.embedded for outcome in outcomes if outcome.embedded is not None]
-        reused = sum(receipt.files_reused for receipt in receipts) + sum(e.is_reused for e in embedded)
-        written = sum(receipt.files_written for receipt in receipts) + sum(not e.is_reused for e in embedded)
-        return StoredFrames(
-            frames_key=self._frames_key,
-            embed_key=self._embed_key,
-            addresses=pa.concat_tables([receipt.addresses(self._frames_key) for receipt in receipts]),
-            rejects=pa.concat_tables([REJECT_SCHEMA.empty_table(), *(r.rejects for r in receipts)]),
-            quality=pa.concat_tables([QUALITY_SCHEMA.empty_table(), *(r.quality for r in receipts)]),
-            count=total("decode", (receipt.count for receipt in receipts)),
-            vectors=tuple(embedded),
-            open_clips=tuple(clip for receipt in receipts for clip in receipt.open_clips),
-            files_written=written,
-            files_reused=reused,
         )

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weave_data.shard import ADDRESS_SCHEMA, ShardReceipt, ShardRequest, write_shard
+from weave_data.pipeline.address_rows import AddressRows
+from weave_data.shard import ShardReceipt, ShardRequest, write_shard
 from weave_data.storage import Store
 
 __all__ = ["ShardCutter", "ShardItem", "ShardOutcome", "ShardWork"]
@@ -53,21 +54,24 @@ class ShardWork:
 
 
 class ShardCutter:
-    """Cuts a plan into shard items, each with the addresses of its clips: joined once, not per shard.
+    """Cuts a plan into shard items, each with the addresses of its clips.
+
+    Rows are looked up once per plan; a shard then costs its own rows, however many clips the build has.
 
     Args:
         plan: PLAN_SCHEMA of one epoch.
-        addresses: Address table of the whole build, `ADDRESS_SCHEMA`.
+        addresses: Address table of the whole build, `ADDRESS_SCHEMA` or with `frame_tar` coded; never copied.
     """
 
     def __init__(self, plan: pa.Table, addresses: pa.Table) -> None:
-        self._plan = plan.combine_chunks()
-        self._addresses = addresses.combine_chunks()
-        lists = plan["clips"].combine_chunks()
-        clip_ids = lists.flatten().field("clip_id")
-        self._rows = pc.index_in(clip_ids, value_set=_array(self._addresses["clip_id"]))
-        sizes = lists.value_lengths().to_numpy(zero_copy_only=False)
-        self._offsets = np.concatenate([[0], np.cumsum(sizes)])
+        self._plan = plan
+        self._addresses = AddressRows(addresses)
+        lists = plan["clips"].chunks
+        clip_ids = pa.chunked_array([chunk.flatten().field("clip_id") for chunk in lists], pa.string())
+        found = pc.index_in(clip_ids, value_set=addresses["clip_id"])
+        self._rows = found.fill_null(-1).to_numpy()
+        sizes = [chunk.value_lengths().to_numpy(zero_copy_only=False) for chunk in lists]
+        self._offsets = np.cumsum(np.concatenate([[0], *sizes]))
 
     def item(self, recipe: str, request: ShardRequest, start: int, num_rows: int) -> ShardItem:
         """The shard of plan rows [start, start + num_rows).
@@ -78,18 +82,10 @@ class ShardCutter:
             start: First row.
             num_rows: How many.
         """
-        first, last = self._offsets[start], self._offsets[start + num_rows]
-        wanted = self._addresses.take(self._rows[first:last].unique().drop_null())
-        rows = self._plan.slice(start, num_rows)
-        return ShardItem(recipe, request, _to_ipc(rows), _to_ipc(wanted.cast(ADDRESS_SCHEMA)))
-
-
-def _array(column: pa.ChunkedArray) -> pa.Array:
-    return (
-        column.chunk(0)
-        if column.num_chunks == 1
-        else pa.concat_arrays([pa.array([], column.type), *column.chunks])
-    )
+        wanted = self._rows[self._offsets[start] : self._offsets[start + num_rows]]
+        addresses = self._addresses.take(np.unique(wanted[wanted >= 0]))
+        rows = self._plan.slice(start, num_rows).combine_chunks()
+        return ShardItem(recipe, request, _to_ipc(rows), _to_ipc(addresses))
 
 
 def _to_ipc(table: pa.Table) -> bytes:

@@ -41,7 +41,9 @@ def eligible_clips(clips: pa.Table, frames: pa.Table, *, recipe: RecipeConfig) -
         `short_clips: repeat-last` is written out.
     """
     check_distinct(clips["clip_id"], table="clips")
-    stored = frames.take(rows_of(clips["clip_id"], frames))
+    # only these columns: the address lists of a large build stay on disk
+    needed = [name for name in ("source_frames", "source_seconds", "part") if name in frames.column_names]
+    stored = frames.select(needed).take(rows_of(clips["clip_id"], frames))
     has_enough = _has_enough(recipe, stored)
     is_short = pc.invert(has_enough)
     parts = stored["part"].filter(is_short).to_pylist() if "part" in stored.column_names else None
@@ -99,7 +101,7 @@ def rows_of(clip_ids: pa.ChunkedArray, frames: pa.Table) -> pa.ChunkedArray:
         AccountingError: As `eligible_clips`.
     """
     check_distinct(frames["clip_id"], table="frames")
-    rows = pc.index_in(clip_ids, value_set=frames["clip_id"].combine_chunks())
+    rows = pc.index_in(clip_ids, value_set=frames["clip_id"])
     if rows.null_count:
         lost = clip_ids.filter(pc.is_null(rows))[0].as_py()
         raise AccountingError(
