@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from weave_data.pipeline import build
 from weave_data.records import WovenSample
 from weave_data.shard import Manifest, iter_rows, read_manifest, verify_output
 from weave_data.storage import open_store
+from weave_data.tables import read_table_bytes
 
 
 def configure(rendered: Path, output: Path, *recipes: dict[str, Any], **sections: Any) -> BuildConfig:
@@ -59,6 +62,29 @@ def test_epochs_weave_train_anew_and_leave_val_as_it_is(rendered: Path, tmp_path
     stages = [count.stage for count in found.totals]
     assert stages == ["catalog", "decode", "filter", "weave r", "weave r epoch 1", "weave r epoch 2"]
     assert found.totals[-1].filtered == {"val_split": 6}
+    assert found.float_stages["leakage"] == {
+        "num_val": 6, "in_both": 0, "near_duplicates": 0, "exact_duplicates": 0,
+    }  # fmt: skip
+
+
+def test_copies_of_val_clips_in_train_are_counted_or_dropped(rendered: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(rendered, source)
+    with (source / "clips.csv").open(newline="") as file:
+        *rows, last = csv.DictReader(file)
+    original, copied = rows[0], f"{last['videoid']}.mp4"
+    paths = {path.name: path for path in source.rglob("*.mp4")}
+    paths[copied].write_bytes(paths[f"{original['videoid']}.mp4"].read_bytes())
+    recipe = {"name": "r", "strategy": "random", "clips_per_sample": 2, "split": {"val_last": 6}}
+    build(configure(source, tmp_path / "told", recipe))
+    assert manifest(tmp_path / "told", "r").float_stages["leakage"]["exact_duplicates"] == 1
+    build(configure(source, tmp_path / "dropped", recipe, filters={"val_leaks": "drop"}))
+    found = manifest(tmp_path / "dropped", "r")
+    assert found.float_stages["leakage"]["exact_duplicates"] == 0
+    assert found.totals[-1].filtered == {"remainder": 1, "val_leak": 1}
+    store = open_store(str(tmp_path / "dropped"))
+    listed = read_table_bytes(store.get(f"rejects/{found.fingerprint}.parquet")).to_pylist()
+    assert [row["clip_id"] for row in listed] == [last["videoid"]]
 
 
 def test_strategies_and_lengths_are_mixed_and_a_later_recipe_decodes_nothing(

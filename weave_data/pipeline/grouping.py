@@ -148,7 +148,7 @@ class GroupWork:
             strategy = "single" if portion.num_clips == 1 else _ALGORITHMS[portion.strategy]
             grouping = group_splits(
                 clip_ids.take(rows),
-                found[chosen] if found is not None and strategy in ("clustered", "diverse") else None,
+                _rows_of(found, chosen) if strategy in ("clustered", "diverse") else None,
                 splits=splits.take(rows),
                 strategy=strategy,
                 clips_per_group=portion.num_clips,
@@ -179,6 +179,11 @@ class GroupWork:
     def _read(self, receipts: Sequence[EmbedReceipt], clip_ids: pa.Array) -> Vectors | None:
         """float16[len(clip_ids), dim] in the order of `clip_ids`; None when there are no vectors."""
         return read_clip_vectors(receipts, clip_ids, self.store) if receipts else None
+
+
+def _rows_of(vectors: Vectors | None, rows: npt.NDArray[np.int64]) -> Vectors | None:
+    """The rows, without a copy when they are all there are."""
+    return vectors if vectors is None or len(rows) == len(vectors) else vectors[rows]
 
 
 def _notes(

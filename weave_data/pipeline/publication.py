@@ -44,6 +44,9 @@ def make_manifest(  # noqa: PLR0913 - one call of the pipeline, all by name
             "embedding": {"device": metadata["device"], "packages": json.loads(metadata["packages"])},
             "groups": _group_notes(woven.epochs[0].groups),
         }
+    leakage = woven.epochs[0].leakage
+    if leakage is not None:
+        float_stages["leakage"] = leakage.to_json()
     if audit.verdict != "not done":
         float_stages["audit"] = audit.to_json()
     return Manifest(

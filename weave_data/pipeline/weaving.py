@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 from weave_data.caption import RecipeTexts, question_samples, replace_captions
 from weave_data.cluster import split_of
 from weave_data.config import RecipeConfig
-from weave_data.errors import ConfigError, SourceError
+from weave_data.errors import AccountingError, ConfigError, SourceError
 from weave_data.pipeline.accounting import check_balance
 from weave_data.pipeline.grouping import EpochGroups, GroupWork
 from weave_data.pipeline.selecting import SelectedClips
-from weave_data.quality import drop_val_leaks
+from weave_data.quality import Leakage, check_leakage, drop_val_leaks
 from weave_data.records import (
     PLAN_SCHEMA,
     REJECT_SCHEMA,
@@ -53,6 +53,7 @@ class WovenEpoch:
     groups: EpochGroups | None
     count: StageCount
     files_written: int
+    leakage: Leakage | None = None
 
     def read(self, store: Store) -> pa.Table:
         """The plan: PLAN_SCHEMA."""
@@ -253,8 +254,20 @@ class Weaver:
         sha256 = sha256_hex(data)
         path = f"plans/{content_key('plan', recipe=recipe.name, sha256=sha256)}.parquet"
         committed = commit_exact(self.store, path, data)
+        leakage = self._leakage(recipe, plan) if epoch == 0 else None
         written = int(committed.is_ours) + int(groups is not None and groups.is_new)
-        return WovenEpoch(epoch, path, sha256, count_rows(plan), groups, count, written)
+        return WovenEpoch(epoch, path, sha256, count_rows(plan), groups, count, written, leakage)
+
+    def _leakage(self, recipe: RecipeConfig, plan: pa.Table) -> Leakage | None:
+        """What val shares with train, None without val; later epochs weave the same train clips."""
+        selected = self.selected
+        duplicates = selected.apart if selected.duplicates is None else selected.duplicates
+        found = check_leakage(plan, duplicates, selected.quality)
+        if found.in_both and recipe.strategy != "given":
+            raise AccountingError(
+                f"recipe {recipe.name}: {found.in_both} clips are in train and in val; please report this"
+            )
+        return found if found.num_val else None
 
 
 def _recaptioned(recipe: RecipeConfig, clips: pa.Table, texts: RecipeTexts) -> tuple[pa.Table, pa.Table]:
