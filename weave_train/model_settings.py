@@ -28,7 +28,10 @@ class ModelSettings(StrictModel):
         num_frames: Frames `frames_from_video` takes for one video; T of a training row is its own.
         seed: Of every random weight.
         precision: Of compute; trained weights have an fp32 master.
-        frames: How the frames the run was trained on were sampled and stored.
+        frame_policy: Which frames of a clip the run was trained on; a video that is asked about is
+            sampled likewise (for `random-sorted`, which draws, by `linspace`).
+        fps: Of frame policy `fps`, frames per second.
+        frames: How those frames were stored.
     """
 
     vision_backbone_id: str = "video-tiny-vit"
@@ -40,6 +43,8 @@ class ModelSettings(StrictModel):
     num_frames: Annotated[int, Field(ge=1)] = 8
     seed: Annotated[int, Field(ge=0)] = 7
     precision: Literal["fp32", "bf16"] = "bf16"
+    frame_policy: Literal["linspace", "segment-center", "random-sorted", "fps"] = "linspace"
+    fps: Annotated[float, Field(gt=0)] | None = None
     frames: FramesConfig = FramesConfig()
 
     @property

@@ -39,7 +39,10 @@ def model_settings(config: PretrainConfig, manifest: Manifest) -> ModelSettings:
         for name in ModelSettings.model_fields
         if name in type(config.model).model_fields
     }
+    recipe = manifest.configuration.get("recipe", {})
     values |= {
+        "frame_policy": recipe.get("frame_policy", "linspace"),
+        "fps": recipe.get("fps"),
         "seed": config.seed,
         "precision": config.precision,
         "frames": {name: value for name, value in frames.items() if name in FramesConfig.model_fields},

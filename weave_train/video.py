@@ -25,12 +25,12 @@ def frames_from_video(
 
     Args:
         path: A local video file.
-        settings: Of the run: `num_frames`, and in `frames` policy, decoder, size and quality.
+        settings: Of the run: `num_frames`, frame policy, and in `frames` decoder, size and quality.
         num_frames: Instead of the run's.
 
     Returns:
-        Bytes of `num_frames` frames in order, both ends included; a video with fewer frames
-        repeats some, as VideoWeave does.
+        Bytes of `num_frames` frames in order; with `linspace` both ends are among them. A video with
+        fewer frames repeats some, as VideoWeave does.
 
     Raises:
         SourceError: The file can't be read, or is not a video that can be decoded.
@@ -41,14 +41,20 @@ def frames_from_video(
     except OSError as error:
         raise SourceError(f"{path}: can't be read: {error.strerror}; give a local video file") from error
     stored = settings.frames
+    policy = "linspace" if settings.frame_policy == "random-sorted" else settings.frame_policy
+    ask = FrameAsk(policy, wanted, settings.fps)
     try:
         clip = decode_clip(
             load_decoder(stored.decoder),
             data,
-            ClipJob((FrameAsk("linspace", wanted),)),
+            ClipJob((ask,)),
             PictureFormat(stored.short_side_px, stored.format, stored.quality),
         )
     except DecodeError as error:
         raise SourceError(f"{path}: no frames can be decoded: {error}") from error
     by_index = {index: frame for index, _, frame in clip.frames}
-    return [by_index[index] for index in linspace_indices(clip.source_frames, wanted).tolist()]
+    if policy == "linspace":
+        indices = linspace_indices(clip.source_frames, wanted)
+    else:
+        indices = ask.indices(clip.source_frames, clip.source_seconds)
+    return [by_index[index] for index in indices.tolist()]

@@ -44,6 +44,20 @@ def test_frames_are_spread_over_the_video_with_both_ends(tmp_path: Path) -> None
     assert levels(frames_from_video(tmp_path / "clip.mp4", settings(), num_frames=2)) == [0, 19]
 
 
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ({"frame_policy": "segment-center"}, [2, 7, 12, 17]),
+        ({"frame_policy": "fps", "fps": 5.0}, [0, 2, 4, 6]),
+        ({"frame_policy": "random-sorted"}, [0, 6, 12, 19]),
+    ],
+)
+def test_a_video_is_sampled_as_the_run_was_trained_to_see_it(tmp_path: Path, chosen, expected) -> None:
+    render(tmp_path / "clip.mp4", 20)
+    run = ModelSettings(num_frames=4, **chosen)
+    assert levels(frames_from_video(tmp_path / "clip.mp4", run)) == expected
+
+
 def test_a_video_with_fewer_frames_repeats_some(tmp_path: Path) -> None:
     render(tmp_path / "clip.mp4", 2)
     assert levels(frames_from_video(tmp_path / "clip.mp4", settings())) == [0, 0, 0, 1]
