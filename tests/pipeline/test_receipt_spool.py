@@ -81,7 +81,7 @@ def spooled(folder: Path, receipts: list[DecodeReceipt], order: list[int]) -> Sp
     return spool.finish()
 
 
-@pytest.mark.parametrize(("tables", "rows", "chunk"), [(256, 16_384, 65_536), (4, 9, 20), (1, 1, 1)])
+@pytest.mark.parametrize(("tables", "rows", "chunk"), [(256, 16_384, 32_768), (4, 9, 20), (1, 1, 1)])
 def test_random_receipts_in_random_order_come_back_in_part_order(
     receipts: list[DecodeReceipt],
     random: np.random.Generator,

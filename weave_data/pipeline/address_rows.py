@@ -21,6 +21,7 @@ class AddressRows:
     """
 
     def __init__(self, table: pa.Table) -> None:
+        self._schema = table.schema
         self._chunks = table.to_batches()
         self._starts = np.cumsum([0, *(chunk.num_rows for chunk in self._chunks)])
 
@@ -33,11 +34,12 @@ class AddressRows:
         order = np.argsort(rows, kind="stable")
         ascending = rows[order]
         borders = np.searchsorted(ascending, self._starts)
-        pieces = [ADDRESS_SCHEMA.empty_table()]
+        pieces = []
         for index, (first, last) in enumerate(itertools.pairwise(borders.tolist())):
             if first < last:
                 inside = pa.array(ascending[first:last] - self._starts[index])
-                piece = pa.Table.from_batches([self._chunks[index].take(inside)])
-                # spells every frame's key out: its dictionary has the tars of the whole build
-                pieces.append(piece.cast(ADDRESS_SCHEMA))
-        return pa.concat_tables(pieces).take(pa.array(np.argsort(order, kind="stable")))
+                pieces.append(self._chunks[index].take(inside))
+        # the cast spells every frame's key out: a dictionary would take the tars of the whole build along
+        found = pa.Table.from_batches(pieces, self._schema).cast(ADDRESS_SCHEMA).combine_chunks()
+        is_sorted = bool((np.diff(order) > 0).all())
+        return found if is_sorted else found.take(pa.array(np.argsort(order, kind="stable")))

@@ -26,7 +26,7 @@ __all__ = ["ReceiptSpool", "SpooledReceipts", "TableSpool"]
 
 _BATCH_TABLES = 256
 _BATCH_ROWS = 16_384
-_CHUNK_ROWS = 65_536  # about 40 MB of addresses at 22 frames a clip
+_CHUNK_ROWS = 32_768  # about 20 MB of addresses at 22 frames a clip
 
 _TAR_SCHEMA = pa.schema([pa.field("key", pa.string())])
 _OPEN_SCHEMA = pa.schema([pa.field("clip_id", pa.string()), pa.field("reason", pa.string())])
@@ -81,7 +81,7 @@ class TableSpool:
             self._flush()
 
     def finish(self) -> pa.Table:
-        """All rows by position, memory-mapped, in chunks of about 65,536 rows; the spool is closed."""
+        """All rows by position, memory-mapped, in chunks of about 32,768 rows; the spool is closed."""
         self._flush()
         self._writer.close()
         with pa.ipc.new_file(str(self._ordered), self._schema) as writer:
