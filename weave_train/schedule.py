@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
-
-from typing_extensions import assert_never
+from typing import Literal, assert_never
 
 __all__ = ["ScheduleId", "learning_rate_at"]
 

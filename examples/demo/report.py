@@ -41,7 +41,7 @@ def _files_table(demo: Demo) -> Table:
     table.columns[2].justify = "right"
     places = {
         "rendered clips": demo.work_dir / "world",
-        "woven l1 and l4": demo.train_output,
+        "woven l4 and l4-epochs": demo.train_output,
         "woven real clips": demo.real_output,
         "woven held-out clips": demo.heldout_output,
         "trained model": demo.run_dir,

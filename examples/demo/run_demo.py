@@ -130,7 +130,7 @@ def train(demo: Demo) -> None:
     """Train with ZeRO-2 in two processes; stop half-way, then let the same command resume."""
     flags = {
         "--model.type": "tiny",
-        "--dataset.manifest": demo.train_output / "l1" / "manifest.json",
+        "--dataset.manifest": demo.train_output / "l4-epochs" / "manifest.json",
         "--zero_stage": 2,
         "--max_steps": demo.num_steps,
         "--model.finetune_global_batch_size": 32,
@@ -172,9 +172,9 @@ def ask_heldout(demo: Demo) -> tuple[Answered, ...]:
     prompt = builder.get_prompt()
 
     def describe(frames: tuple[bytes, ...]) -> str:
-        return str(vlm.generate(list(frames), prompt, do_sample=False, max_new_tokens=32))
+        return str(vlm.generate(list(frames), prompt, do_sample=False, max_new_tokens=128))
 
-    questions = heldout_questions(demo.heldout_output, recipe="l1")
+    questions = heldout_questions(demo.heldout_output, recipe="l4")
     return ask(track(questions, description="held-out samples", console=console), describe=describe)
 
 

@@ -76,6 +76,14 @@ def test_an_override_addresses_lists_by_index_or_name(tmp_path: Path, override: 
         ("frames.quality=high", "frames.quality"),
         ("frames.qality=80", "did you mean 'quality'"),
         ("recipes.l4.strategy=clusterd", "did you mean 'clustered'"),
+        ("recipes.l4.clips_per_sample=many", "recipes.l4.clips_per_sample: input should be a valid integer"),
+        ("recipes.l4.clips_per_sample={4: -1}", "recipes.l4.clips_per_sample.4: input should be greater"),
+        ("recipes.l4.strategy={given: 1, random: 1}", "can't be mixed with others"),
+        ("recipes.l4.frames_per_clip=[8, 4, 2, 1]", "must be 4 positive numbers that add up"),
+        ("recipes.l4.frame_policy=fps", "goes with frame_policy: fps"),
+        ("recipes.l4.split={val_fraction: 0.1, val_last: 5}", "two rules"),
+        ("recipes.l4.questions={file: q.json}", "give them a recipe with strategy: given"),
+        ("filters.motion={min: 0.9, max: 0.1}", "no clip would be left"),
         ("recipes.l9.seed=1", "entries are l1, l4"),
         ("recipes.l4.clips_per_sample=3", "not a multiple of clips_per_sample 3"),
         ("recipes.l1.clips_per_sample=2", "strategy single takes clips_per_sample 1, got 2"),
@@ -130,3 +138,7 @@ def test_semantic_settings_hold_no_location_and_nothing_about_execution(tmp_path
     for word in ("secret", "woven", "num_cpus", "execution", "batch_size"):
         assert word not in text
     assert "embedding" not in config.semantic(config.recipes[0])
+
+
+def test_a_setting_of_several_forms_is_reported_once(tmp_path: Path) -> None:
+    assert len(problems(tmp_path, overrides=["recipes.l4.strategy=clusterd"])) == 1

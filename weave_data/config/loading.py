@@ -8,8 +8,10 @@ YAML is 1.2, so `1e-4` is a float and `no` is a string. Overrides address lists 
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +23,8 @@ from ruamel.yaml.error import YAMLError
 from weave_data.errors import ConfigError
 
 __all__ = ["StrictModel", "load_config", "parse_overrides", "parse_scalar", "read_yaml"]
+
+_FORM = r"(literal|dict|list|constrained-\w+)(\[.*\])?|int|float|str|bool"
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -97,7 +101,7 @@ def load_config(
     try:
         loaded = model.model_validate(merged)
     except ValidationError as error:
-        problems += [_explain(model, merged, item) for item in error.errors()]
+        problems += [_explain(model, merged, item) for item in _one_per_choice(error.errors())]
     if problems:
         raise ConfigError(problems, origin=origin)
     return loaded
@@ -165,8 +169,23 @@ def _entry_names(items: list[Any]) -> str:
     return ", ".join(names) or "none"
 
 
+def _one_per_choice(errors: Sequence[Any]) -> list[Any]:
+    """Drop what a setting of several forms says of the mapping form when no mapping was given."""
+    forms = Counter(item["loc"][:-1] for item in errors if _is_form(item["loc"][-1:]))
+    return [item for item in errors if item["type"] != "dict_type" or forms[item["loc"][:-1]] < 2]
+
+
+def _is_form(step: Sequence[Any]) -> bool:
+    """True for what pydantic adds to a location to name one form of a setting that has several."""
+    return bool(step) and isinstance(step[0], str) and re.fullmatch(_FORM, step[0]) is not None
+
+
 def _explain(model: type[BaseModel], merged: Any, item: Any) -> str:
-    location = [step for step in item["loc"] if not (isinstance(step, str) and step.startswith("function-"))]
+    location = [
+        step
+        for step in item["loc"]
+        if not (isinstance(step, str) and (step.startswith("function-") or re.fullmatch(_FORM, step)))
+    ]
     path = ".".join(_step_name(merged, location, depth) for depth in range(len(location)))
     match item["type"]:
         case "extra_forbidden":

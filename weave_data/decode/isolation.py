@@ -16,10 +16,9 @@ import time
 from multiprocessing import Pipe
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import psutil
-from typing_extensions import Self
 
 from weave_data.decode.job import ClipFrames, ClipJob, PictureFormat
 from weave_data.errors import DecodeError, DeviceError

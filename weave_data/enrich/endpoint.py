@@ -215,7 +215,7 @@ def _retry_after(value: str | None) -> float:
         seconds = float(value)
     except ValueError:
         try:
-            seconds = (parsedate_to_datetime(value) - dt.datetime.now(dt.timezone.utc)).total_seconds()
+            seconds = (parsedate_to_datetime(value) - dt.datetime.now(dt.UTC)).total_seconds()
         except (ValueError, TypeError):
             return 0.0
     return min(max(seconds, 0.0), _MAX_PAUSE_SECONDS)

@@ -34,6 +34,7 @@ from weave_data.execute import ActorPool, Executor, InProcessExecutor, RayExecut
 from weave_data.records import StageCount, content_key
 from weave_data.storage import Store, commit_exact, open_source, open_store
 from weave_data.tables import table_bytes
+from weave_data.upkeep import catalog_round, removed_ids
 
 __all__ = ["EnrichResult", "enrich"]
 
@@ -130,7 +131,9 @@ def _clips(config: EnrichConfig, store: Store) -> pa.Table:
         clips = file.table
     else:
         assert config.source is not None
-        catalog = build_catalog(config.source, store)
+        catalog = build_catalog(
+            config.source, store, removed=removed_ids(store), listing_round=catalog_round(store)
+        )
         parts = [catalog.read_part(store, part).select(["clip_id", "caption"]) for part in catalog.parts]
         clips = pa.concat_tables(parts) if parts else None
     if clips is None or clips.num_rows == 0:

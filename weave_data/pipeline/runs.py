@@ -48,7 +48,7 @@ class RunLog:
     @classmethod
     def start(cls, store: Store, config: BuildConfig, *, beat_seconds: float = BEAT_SECONDS) -> RunLog:
         """Write `runs/<id>/start.json` (configuration with locations, host, command); begin to beat."""
-        now = dt.datetime.now(dt.timezone.utc)
+        now = dt.datetime.now(dt.UTC)
         log = cls(store, f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}", beat_seconds=beat_seconds)
         log._write(
             "start.json",
@@ -103,7 +103,7 @@ class RunLog:
         self._is_over.set()
         if self._thread.is_alive():
             self._thread.join()
-        now = dt.datetime.now(dt.timezone.utc)
+        now = dt.datetime.now(dt.UTC)
         progress = self._progress()
         self._write(
             "end.json", {**details, "outcome": outcome, "ended": now.isoformat(), "progress": progress}
