@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from weave_data.errors import VerificationError
+from weave_data.shard.sparse import ReadOnlyFile
 from weave_data.storage import Store
 
 __all__ = ["StoredFile", "iter_columns", "open_parquet"]
@@ -16,7 +16,7 @@ __all__ = ["StoredFile", "iter_columns", "open_parquet"]
 _TAIL_BYTES = 64 << 10
 
 
-class StoredFile:
+class StoredFile(ReadOnlyFile):
     """Seekable, read-only file over one object; its end, where Parquet's footer lies, is read once.
 
     Args:
@@ -26,11 +26,10 @@ class StoredFile:
     """
 
     def __init__(self, store: Store, key: str, size_bytes: int) -> None:
-        self._store, self._key, self._size_bytes = store, key, size_bytes
-        self._position = 0
+        super().__init__(size_bytes)
+        self._store, self._key = store, key
         self._tail_start = max(0, size_bytes - _TAIL_BYTES)
         self._tail: bytes | None = None
-        self.closed = False
 
     def read(self, size: int = -1) -> bytes:
         """Next `size` bytes, fewer only at the end."""
@@ -42,32 +41,6 @@ class StoredFile:
         if self._tail is None:
             self._tail = self._store.get_range(self._key, self._tail_start, self._size_bytes)
         return self._tail[start - self._tail_start : stop - self._tail_start]
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move, as files do."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size_bytes}[whence]
-        self._position = base + offset
-        return self._position
-
-    def tell(self) -> int:
-        """Current position."""
-        return self._position
-
-    def close(self) -> None:
-        """Nothing is held."""
-        self.closed = True
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def seekable(self) -> bool:
-        """Always."""
-        return True
-
-    def writable(self) -> bool:
-        """Never."""
-        return False
 
 
 def open_parquet(store: Store, key: str, size_bytes: int) -> pq.ParquetFile:
