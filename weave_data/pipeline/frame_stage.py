@@ -147,6 +147,9 @@ class FrameStage:
         execution = self._config.execution
         # on CPUs an actor runs on one thread: one for every core, beside the decode tasks
         cores = execution.num_cpus or os.cpu_count() or 1
+        if self._config.embedding.model == "none":
+            # thumbnails take an eighth of a clip's decoding, and starting an actor seconds
+            cores = max(1, cores // 4)
         actors = max(1, int(execution.gpus / execution.gpus_per_actor)) if execution.gpus else cores
         return ActorPool(
             factory=EmbedActor(self._config.embedding, self._store),
