@@ -12,6 +12,7 @@ import jinja2
 from ruamel.yaml import YAML
 
 from weave_data.records import StageCount
+from weave_data.report.epochs import merge_epochs
 from weave_data.report.publishing import publish_text
 from weave_data.report.stored import Licences, read_licences
 from weave_data.shard import Manifest, list_recipes, manifest_sha256, read_manifest
@@ -127,7 +128,7 @@ def _card(manifest: Manifest) -> _Card:
         num_shards=len(manifest.shards),
         sentences=_sentences(manifest),
         splits=split_rows(manifest),
-        totals=manifest.totals,
+        totals=merge_epochs(manifest.totals),
         reasons=count_reasons(manifest.totals),
         fingerprint=manifest.fingerprint,
         manifest_sha256=manifest_sha256(manifest),

@@ -10,6 +10,7 @@ import jinja2
 
 from weave_data.records import StageCount, WovenSample
 from weave_data.report.card import count_reasons, flatten_settings, rebuild_yaml, show_value, split_rows
+from weave_data.report.epochs import merge_epochs
 from weave_data.report.histograms import HEIGHT, WIDTH, overlaid, quality_histograms
 from weave_data.report.inputs import ReportInputs, read_inputs
 from weave_data.report.publishing import publish_text
@@ -145,7 +146,7 @@ def _counts(manifests: Sequence[Manifest]) -> list[dict[str, Any]]:
     """Accounting by stage; a stage that several recipes count alike is one row."""
     found: dict[str, tuple[StageCount, list[str]]] = {}
     for manifest in manifests:
-        for count in manifest.totals:
+        for count in merge_epochs(manifest.totals):
             found.setdefault(repr(count.to_json()), (count, []))[1].append(manifest.recipe)
     order = {count.stage: place for place, (count, _) in enumerate(found.values())}
     rows = sorted(found.values(), key=lambda row: order[row[0].stage])
