@@ -144,7 +144,10 @@ def inspect(
 
 @app.command()
 def init(
-    source: Annotated[str, typer.Argument(help="Folder or s3:// prefix with a WebVid-style CSV and videos.")],
+    source: Annotated[
+        str,
+        typer.Argument(help="Folder or s3:// prefix: plain videos, WebVid-style tables, tars or a manifest."),
+    ],
     *,
     output: Annotated[
         str | None,

@@ -157,7 +157,7 @@ FRAME_SCHEMA = pa.schema(
         _required("height", pa.int32()),
         _required("frame_index", _list_of(pa.int32())),  # in stored order
         _required("frame_seconds", _list_of(pa.float32())),  # presentation time, same order
-        _required("frame_offset", _list_of(pa.int64())),  # of the JPEG's first byte in the tar
+        _required("frame_offset", _list_of(pa.int64())),  # of the frame's first byte in the tar
         _required("frame_bytes", _list_of(pa.int32())),
     ]
 )
@@ -312,7 +312,7 @@ class WovenClip:
 
 @dataclass(frozen=True)
 class WovenSample:
-    """One row of a shard. `frames` are JPEG bytes, all of clip 1, then clip 2, and so on."""
+    """One row of a shard. `frames` are JPEG, PNG, WebP or GIF bytes, all of clip 1, then clip 2, ..."""
 
     sample_id: str
     frames: tuple[bytes, ...] = field(repr=False)

@@ -60,9 +60,10 @@ class SplitConfig(StrictModel):
 class MatchConfig(StrictModel):
     """Keep a prefix of each epoch's train plan, so that recipes are compared at equal data or compute.
 
-    `videos` keeps the samples that together show `count` clips (the paper's figure 1), `samples` that
-    many samples (figure 2), `tokens` as many as fit into `count` visual and text tokens, counted as
-    `tokens_per_frame` and `bytes_per_token` say. A smaller count is a prefix of a larger one.
+    `videos` keeps the samples that together show `count` clips (the paper's figure 1; the same clips for
+    every L where the source holds just as many, else only as many), `samples` that many samples (figure 2),
+    `tokens` as many as fit into `count` visual and text tokens, counted as `tokens_per_frame` and
+    `bytes_per_token` say. A smaller count is a prefix of a larger one.
     """
 
     by: Literal["videos", "samples", "tokens"]

@@ -22,7 +22,7 @@ from weave_data.storage import SourceRoot, Store
 from weave_data.upkeep import retry_rounds
 from weave_data.weave import frame_asks
 
-__all__ = ["FrameStage", "StoredFrames", "frame_counts", "part_items"]
+__all__ = ["FrameStage", "StoredFrames", "part_items"]
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,6 @@ class StoredFrames:
     open_clips: tuple[tuple[str, str], ...]
     files_written: int
     files_reused: int
-
-
-def frame_counts(config: BuildConfig) -> tuple[int, ...]:
-    """Distinct frames per clip that the recipes ask for, ascending."""
-    return tuple(sorted({count for recipe in config.recipes for count in recipe.clip_frame_counts}))
 
 
 def part_items(catalog: Catalog, limit: int | None) -> list[PartItem]:
