@@ -2,8 +2,8 @@
 
     retries/<n>.json   {"reason": ..., "stage": ..., "clip_ids": [...]}, numbered from 1, never changed
 
-A decode reason makes the build decode these clips into a new layer. A catalog reason is about the
-listing: the number of such retries enters the catalog's key, so the source is listed afresh. What is
+Every retry has the source listed afresh (the number of retries enters the catalog's key), as a mended
+file has another size; a decode reason also makes the build decode these clips into a new layer. What is
 retried is an input of the data set (`retry_identity`): where it changes nothing the samples are the same.
 """
 
@@ -75,7 +75,10 @@ def retry_clips(store: Store, *, reason: str) -> Retry:
     if not found:
         listed = ", ".join(sorted(set(known) - set(_NOT_RETRIED))) or "none"
         raise ConfigError(f"{store.uri}: no clip is refused as {reason!r}; reasons to retry: {listed}")
-    stages = tuple(sorted(set(found.values())))
+    asked = set(found.values())
+    if "decode" in asked:
+        asked.add("catalog")  # a mended file has another size, and the catalog holds the old one
+    stages = tuple(sorted(asked))
     key = _put_next(store, {"reason": reason, "stages": stages, "clip_ids": sorted(found)})
     return Retry(key, reason, stages, len(found))
 
