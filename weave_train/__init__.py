@@ -1,14 +1,14 @@
 """The trainer that runs what `weave_data` compiles.
 
-    config, presets, flags                 what `weave-train pretrain` accepts
-    order -> feed                          which rows, in which order, read ahead
-    prompt, tokenizer, pixels -> batch     rows become ids, labels and uint8 frames
-    vision, projector, language -> model   frozen tower beside a trained core
-    objective -> engine                    exact loss of a global batch, ZeRO 0-3
-    pieces -> checkpoint -> resume         state by name, free of world size and stage
-    prepare -> loop, hooks                 a run from its configuration to its last step
-    generate, video, loading               a stored run describes a video
-    launch, plugin, cli                    how a run is started
+    config                       what `weave-train pretrain` accepts, presets, the model's settings
+    order -> feed                which rows, in which order, read ahead
+    towers, rows                 woven rows become ids, labels and uint8 frames, then batches
+    models                       frozen tower beside a trained core; how it answers
+    engine                       ZeRO 0-3 around the trained part
+    checkpoint, loading          state by name, free of world size and stage; a stored run comes back
+    numbers                      what a run reports
+    train                        a run from its configuration to its last step
+    launch, plugin, cli          how a run is started
 
 `from weave_train import load` rebuilds a run; importing the package loads no torch.
 """

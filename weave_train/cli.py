@@ -49,8 +49,7 @@ def _root() -> None:
 def pretrain(context: typer.Context) -> None:
     """Parse flags, train, say where the run lies."""
     from weave_data.config import read_yaml
-    from weave_train.config import PretrainConfig, load_pretrain_config
-    from weave_train.flags import parse_flags
+    from weave_train.config import PretrainConfig, load_pretrain_config, parse_flags
 
     flags = parse_flags(context.args, model=PretrainConfig)
     file = next((str(value) for path, value in flags if path == "config"), None)
@@ -58,9 +57,9 @@ def pretrain(context: typer.Context) -> None:
     overrides = [(path, value) for path, value in flags if path != "config"]
     config = load_pretrain_config(overrides, values=values)
 
-    from weave_train.engine import leave_process_group
+    from weave_train.engine.engine import leave_process_group
     from weave_train.launch import detect_launch
-    from weave_train.loop import train
+    from weave_train.train.loop import train
 
     launch = detect_launch()
     result = train(config, launch)
@@ -78,7 +77,7 @@ def generate(
 ) -> None:
     """Answer a prompt about a video, sampled as the run was trained to see videos."""
     from weave_train.loading import load
-    from weave_train.video import frames_from_video
+    from weave_train.models.video import frames_from_video
 
     vlm = load(run_dir)
     builder = vlm.get_prompt_builder()

@@ -21,10 +21,10 @@ from safetensors.torch import load_file, save_file
 from weave_data.config import load_config, read_yaml
 from weave_data.errors import ConfigError, VerificationError
 from weave_data.torchvision_ops import install
-from weave_train.checkpoint import newest_checkpoint, read_checkpoint, read_weights
-from weave_train.model import VideoLanguageModel, assemble_model, compute_dtype, tower_sha256
-from weave_train.model_settings import ModelSettings
-from weave_train.tokenizer import load_tokenizer, save_tokenizer
+from weave_train.checkpoint.layout import newest_checkpoint, read_checkpoint, read_weights
+from weave_train.config import ModelSettings
+from weave_train.models.model import VideoLanguageModel, assemble_model, compute_dtype, tower_sha256
+from weave_train.models.tokenizer import load_tokenizer, save_tokenizer
 
 if TYPE_CHECKING:
     from torch import nn

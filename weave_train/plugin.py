@@ -21,8 +21,8 @@ from ruamel.yaml import YAML
 from weave_data.errors import ConfigError, TrainingError
 from weave_data.trainers import RunResult
 from weave_train.config import load_pretrain_config
-from weave_train.hooks import read_metrics
 from weave_train.launch import free_port, rank_environment
+from weave_train.numbers.hooks import read_metrics
 
 __all__ = ["DeepSpeedTrainer", "run_ranks"]
 

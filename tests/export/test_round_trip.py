@@ -75,7 +75,7 @@ def test_the_trainer_reads_references_with_the_code_that_reads_pixels(output: Pa
 
     inline, reference = (open_source(f"{output}/{name}", split="train") for name in ("inline", "reference"))
     for shard in range(len(inline.epochs[0])):
-        pixels, gathered = inline.read(0, shard, 0), reference.read(0, shard, 0)
+        pixels, gathered = (each.read(0, shard, 0, epoch=0) for each in (inline, reference))
         assert gathered.schema.equals(pixels.schema, check_metadata=True)
         assert sorted(len(row) for row in gathered["frames"].to_pylist()) == [4] * gathered.num_rows
 

@@ -14,12 +14,11 @@ import torch
 
 from weave_data.errors import WeaveError
 from weave_train import load
-from weave_train.batch import collate
-from weave_train.config import PretrainConfig, load_pretrain_config
-from weave_train.flags import parse_flags
+from weave_train.config import PretrainConfig, load_pretrain_config, parse_flags
 from weave_train.launch import detect_launch
-from weave_train.loop import save_run, train_step
-from weave_train.prepare import PreparedRun, prepare_run
+from weave_train.rows.batch import collate
+from weave_train.train.loop import save_run, train_step
+from weave_train.train.prepare import PreparedRun, prepare_run
 
 
 def plain_step(run: PreparedRun, core: torch.nn.Module) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from weave_data.errors import ConfigError, VerificationError
-from weave_train.checkpoint import (
+from weave_train.checkpoint.layout import (
     clear_step,
     commit_checkpoint,
     newest_checkpoint,
@@ -24,7 +24,7 @@ from weave_train.checkpoint import (
     step_directory,
     verify_pieces,
 )
-from weave_train.pieces import write_pieces
+from weave_train.checkpoint.pieces import write_pieces
 
 SHAPES = {"core.weight": (7, 3), "core.bias": (5,), "core.layers[0].scale": (1,)}
 

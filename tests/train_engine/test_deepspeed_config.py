@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from weave_data.errors import ConfigError
-from weave_train.deepspeed_config import EngineSettings, deepspeed_config, read_deepspeed_file, zero_section
+from weave_train.engine.deepspeed_config import (
+    EngineSettings,
+    deepspeed_config,
+    read_deepspeed_file,
+    zero_section,
+)
 
 FILES = sorted((Path(__file__).parents[2] / "cluster_configs" / "deepspeed").glob("*.json"))
 

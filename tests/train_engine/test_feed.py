@@ -36,7 +36,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> WovenSource:
 
 @pytest.fixture(scope="module")
 def order(source: WovenSource) -> TrainingOrder:
-    return source.order(batch_rows=BATCH_ROWS, window_groups=2, seed=3)
+    return TrainingOrder.over(
+        source.shard_rows, group_rows=source.group_rows, batch_rows=BATCH_ROWS, window_groups=2, seed=3
+    )
 
 
 class CountingReader:
@@ -48,19 +50,19 @@ class CountingReader:
         self.fail_at = fail_at
         self.lock = threading.Lock()
 
-    def read(self, data_epoch: int, shard_index: int, group_index: int):
+    def read(self, data_epoch: int, shard_index: int, group_index: int, *, epoch: int):
         with self.lock:
             self.reads[data_epoch, shard_index, group_index] += 1
             if self.reads.total() == self.fail_at:
                 raise StoreError("shard-00001.parquet: the store went away")
-        return self.source.read(data_epoch, shard_index, group_index)
+        return self.source.read(data_epoch, shard_index, group_index, epoch=epoch)
 
 
 def make_feed(
     source, order, *, workers: int, rank: int = 0, world: int = 1, groups: int = 64
 ) -> RowFeed[str]:
     return RowFeed(
-        source,
+        [source],
         order,
         slots=rank_slots(rank, world_size=world, batch_rows=BATCH_ROWS),
         encode=lambda row: row["sample_id"],

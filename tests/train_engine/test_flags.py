@@ -7,8 +7,7 @@ import shlex
 import pytest
 
 from weave_data.errors import ConfigError
-from weave_train.config import PretrainConfig, load_pretrain_config
-from weave_train.flags import parse_flags
+from weave_train.config import PretrainConfig, load_pretrain_config, parse_flags
 
 MANIFEST = ["--dataset.manifest", "out/l4/manifest.json"]
 

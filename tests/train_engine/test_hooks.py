@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from weave_train.hooks import JsonlTracker, LossCurve, ProgressLine, StepReport, read_metrics
+from weave_train.numbers.hooks import JsonlTracker, LossCurve, ProgressLine, StepReport, read_metrics
 
 
 def report(step: int, *, loss: float = 2.0) -> StepReport:

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weave_data.errors import TrainingError
-from weave_train.batch import EncodedRow
+from weave_train.config import ModelSettings
 from weave_train.launch import Launch
-from weave_train.model_settings import ModelSettings
-from weave_train.objective import batch_totals, ledger_entry, micro_batches, take_step
+from weave_train.rows.batch import EncodedRow
+from weave_train.train.objective import batch_totals, ledger_entry, micro_batches, take_step
 
 ALONE = Launch(rank=0, world_size=1, local_rank=0, device=torch.device("cpu"))
 

@@ -32,7 +32,7 @@ def make_order(grid: tuple[list[int], int, int, int, int]) -> EpochOrder:
 
 
 def place(row: RowAddress) -> tuple[int, int, int]:
-    return row.shard_index, row.group_index, row.row_index
+    return row.group.shard_index, row.group.group_index, row.row_index
 
 
 def every_row(shard_rows: list[int], group_rows: int) -> list[tuple[int, int, int]]:
@@ -87,7 +87,7 @@ def test_a_row_group_outside_the_tail_is_read_by_one_rank(grid, data) -> None:
         slots = rank_slots(rank, world_size=world, batch_rows=batch_rows)
         for step in range(main_steps):
             for row in order.rows(step, epoch=0, slots=slots):
-                readers[row.shard_index, row.group_index].add(rank)
+                readers[row.group.shard_index, row.group.group_index].add(rank)
     assert all(len(ranks) == 1 for ranks in readers.values())
     assert len(readers) == full_groups // batch_rows * batch_rows
 
@@ -114,7 +114,7 @@ def test_positions_of_rows_are_uniform() -> None:
     for epoch in range(4):
         for step in range(order.num_steps):
             for row in order.rows(step, epoch=epoch):
-                table[(row.shard_index * 256 + row.group_index * 8) // 512, step * 8 // order.num_steps] += 1
+                table[(row.group.shard_index * 256 + row.group.group_index * 8) // 512, step * 8 // order.num_steps] += 1
     expected = table.sum() / 64
     # whole groups move together, so counts vary group_rows times as much as single rows would
     chi_square = ((table - expected) ** 2 / expected).sum() / 8

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from weave_train.schedule import learning_rate_at
+from weave_train.train.schedule import learning_rate_at
 
 
 def rates(schedule: str, *, num_steps: int = 100, warmup_ratio: float = 0.1) -> list[float]:

@@ -10,9 +10,9 @@ from builders import write_woven_dataset
 from rendering import Rendering, render_video
 from training_runs import NUM_STEPS, STOPPED_AT, Training, column
 
-from weave_train.checkpoint import newest_checkpoint, read_checkpoint
+from weave_train.checkpoint.layout import newest_checkpoint, read_checkpoint
 from weave_train.loading import load
-from weave_train.model import tower_sha256
+from weave_train.models.model import tower_sha256
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 

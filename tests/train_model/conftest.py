@@ -8,10 +8,10 @@ import pytest
 import torch
 from tiny_rows import CAPTIONS, jpeg, woven_row
 
-from weave_train.batch import EncodedRow, make_row
-from weave_train.model import VideoLanguageModel, build_model
-from weave_train.model_settings import ModelSettings
-from weave_train.tokenizer import train_caption_tokenizer
+from weave_train.config import ModelSettings
+from weave_train.models.model import VideoLanguageModel, build_model
+from weave_train.models.tokenizer import train_caption_tokenizer
+from weave_train.rows.batch import EncodedRow, make_row
 
 torch.set_num_threads(1)
 

@@ -13,10 +13,10 @@ from PIL import Image
 from tiny_rows import CAPTIONS, jpeg, woven_row
 
 from weave_data.errors import ConfigError, VerificationError
-from weave_train.batch import EncodedRow, collate, make_row
-from weave_train.model_settings import ModelSettings
-from weave_train.pixels import to_pixels
-from weave_train.prompt import IGNORE_INDEX, VISUAL_TOKEN_ID
+from weave_train.config import ModelSettings
+from weave_train.rows.batch import EncodedRow, collate, make_row
+from weave_train.rows.pixels import to_pixels
+from weave_train.rows.prompt import IGNORE_INDEX, VISUAL_TOKEN_ID
 
 
 def test_a_row_is_bos_then_frames_then_the_prompt_without_the_image_tag(

@@ -12,9 +12,9 @@ from PIL import Image
 from tiny_rows import CAPTIONS, jpeg
 
 from weave_data.errors import ConfigError
-from weave_train.model import VideoLanguageModel, build_model
-from weave_train.model_settings import ModelSettings
-from weave_train.prompt import VISUAL_TOKEN_ID, encode_prompt
+from weave_train.config import ModelSettings
+from weave_train.models.model import VideoLanguageModel, build_model
+from weave_train.rows.prompt import VISUAL_TOKEN_ID, encode_prompt
 
 FRAMES = [jpeg((200, 30, 30)), jpeg((30, 30, 200))]
 
@@ -46,7 +46,7 @@ def test_generation_equals_teacher_forcing(talkative: VideoLanguageModel, monkey
     assert len(set(new_ids)) > 3
     prompt = encode_prompt(talkative.tokenizer, question(talkative))
     ids = torch.cat([prompt[:1], torch.full((8,), VISUAL_TOKEN_ID), prompt[1:], torch.tensor(new_ids)])
-    from weave_train.pixels import to_pixels
+    from weave_train.rows.pixels import to_pixels
 
     features = talkative.encode(to_pixels(FRAMES, talkative.settings))
     with torch.no_grad():

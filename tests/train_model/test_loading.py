@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 from tiny_rows import jpeg
 
 from weave_data.errors import ConfigError, VerificationError
-from weave_train.checkpoint import clear_step, commit_checkpoint, step_directory
+from weave_train.checkpoint.layout import clear_step, commit_checkpoint, step_directory
+from weave_train.checkpoint.pieces import write_pieces
+from weave_train.config import ModelSettings
 from weave_train.loading import load, save_model_files
-from weave_train.model import VideoLanguageModel, build_model, tower_sha256
-from weave_train.model_settings import ModelSettings
-from weave_train.pieces import write_pieces
-from weave_train.tokenizer import resolve_tokenizer
+from weave_train.models.model import VideoLanguageModel, build_model, tower_sha256
+from weave_train.models.tokenizer import resolve_tokenizer
 
 FRAMES = [jpeg((200, 30, 30)), jpeg((30, 30, 200))]
 PROMPT = "In: What happens?\nOut:"

@@ -11,13 +11,13 @@ import torch
 from tiny_rows import CAPTIONS, jpeg, woven_row
 
 from weave_data.errors import ConfigError, DeviceError
-from weave_train.batch import EncodedRow, collate, dummy_batch, make_row
-from weave_train.model import VideoLanguageModel, build_model, num_visual_tokens, tower_sha256
-from weave_train.model_settings import ModelSettings
-from weave_train.projector import build_projector
-from weave_train.prompt import IGNORE_INDEX, VISUAL_TOKEN_ID
-from weave_train.tokenizer import resolve_tokenizer
-from weave_train.vision import build_tower
+from weave_train.config import ModelSettings
+from weave_train.models.model import VideoLanguageModel, build_model, num_visual_tokens, tower_sha256
+from weave_train.models.projector import build_projector
+from weave_train.models.tokenizer import resolve_tokenizer
+from weave_train.models.vision import build_tower
+from weave_train.rows.batch import EncodedRow, collate, dummy_batch, make_row
+from weave_train.rows.prompt import IGNORE_INDEX, VISUAL_TOKEN_ID
 
 
 def loss_of(vlm: VideoLanguageModel, rows: list[EncodedRow]) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 
 from weave_data.errors import ConfigError
 from weave_data.records import Turn
-from weave_train.prompt import (
+from weave_train.rows.prompt import (
     IGNORE_INDEX,
     VISUAL_TOKEN_ID,
     PromptBuilder,
@@ -130,7 +130,7 @@ def test_masks_hold_with_a_real_tokenizer(name: str) -> None:
     assets = os.environ.get("WEAVE_ASSETS")
     if not assets:
         pytest.skip("WEAVE_ASSETS is not set: no real tokenizer here")
-    from weave_train.tokenizer import load_tokenizer
+    from weave_train.models.tokenizer import load_tokenizer
 
     real = load_tokenizer(Path(assets) / "models" / name)
     encoded = encode_conversation(real, two_turns())

@@ -6,8 +6,8 @@ import copy
 
 import torch
 
-from weave_train.batch import EncodedRow, collate
-from weave_train.model import VideoLanguageModel
+from weave_train.models.model import VideoLanguageModel
+from weave_train.rows.batch import EncodedRow, collate
 
 
 def gradients(vlm: VideoLanguageModel, rows: list[EncodedRow]) -> tuple[torch.Tensor, int]:

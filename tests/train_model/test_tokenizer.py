@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tiny_rows import CAPTIONS
 
 from weave_data.errors import ConfigError
-from weave_train.tokenizer import load_tokenizer, save_tokenizer, train_caption_tokenizer
+from weave_train.models.tokenizer import load_tokenizer, save_tokenizer, train_caption_tokenizer
 
 
 @given(text=st.text(max_size=40))

@@ -14,8 +14,8 @@ from weave_data.config import FramesConfig
 from weave_data.decode.job import PictureFormat
 from weave_data.decode.picture import encode_picture
 from weave_data.errors import SourceError
-from weave_train.model_settings import ModelSettings
-from weave_train.video import frames_from_video
+from weave_train.config import ModelSettings
+from weave_train.models.video import frames_from_video
 
 
 def render(path: Path, num_frames: int, *, width: int = 96, height: int = 64) -> None:

@@ -16,80 +16,13 @@ from __future__ import annotations
 
 import bisect
 import functools
-import hashlib
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from weave_data.errors import ConfigError
+from weave_train.order.addresses import GroupKey, RowAddress
+from weave_train.order.permutation import order_key, permute
 
-__all__ = ["ORDER_VERSION", "EpochOrder", "RowAddress", "TrainingOrder", "permute", "rank_slots"]
-
-ORDER_VERSION = 1
-"""Changes whenever the same inputs would give other batches."""
-
-_NUM_ROUNDS = 6
-_MASK = (1 << 64) - 1
-
-
-@dataclass(frozen=True)
-class RowAddress:
-    """One row of the data set: shard of the epoch, row group of the shard, row of the group."""
-
-    slot: int
-    shard_index: int
-    group_index: int
-    row_index: int
-
-
-def rank_slots(rank: int, *, world_size: int, batch_rows: int) -> range:
-    """Slots of the global batch that a rank owns: [floor(rB/R), floor((r+1)B/R)).
-
-    Raises:
-        ConfigError: More ranks than rows in a global batch.
-    """
-    if world_size > batch_rows:
-        raise ConfigError(
-            f"{world_size} processes for a global batch of {batch_rows} rows; every process needs a row: "
-            "raise the global batch size or start fewer processes"
-        )
-    return range(rank * batch_rows // world_size, (rank + 1) * batch_rows // world_size)
-
-
-def permute(index: int, *, size: int, key: int) -> int:
-    """Image of `index` under a keyed permutation of [0, size): a Feistel network with cycle walking.
-
-    Args:
-        index: In [0, size).
-        size: At least 1.
-        key: 64 bits; different keys give unrelated permutations.
-    """
-    if size == 1:
-        return 0
-    num_left = math.isqrt(size - 1) + 1
-    num_right = -(-size // num_left)
-    while True:
-        left, right = divmod(index, num_right)
-        for turn in range(0, _NUM_ROUNDS, 2):
-            left = (left + _mix(key + turn, right)) % num_left
-            right = (right + _mix(key + turn + 1, left)) % num_right
-        index = left * num_right + right
-        if index < size:
-            return index
-
-
-def _mix(key: int, value: int) -> int:
-    """Splitmix64 of (key, value)."""
-    bits = (key * 0xD1342543DE82EF95 + (value + 1) * 0x9E3779B97F4A7C15) & _MASK
-    bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) & _MASK
-    return bits ^ (bits >> 31)
-
-
-@functools.lru_cache(maxsize=65536)
-def _key(seed: int, epoch: int, role: str, lane: int = 0, window: int = 0) -> int:
-    text = f"{ORDER_VERSION}/{seed}/{epoch}/{role}/{lane}/{window}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+__all__ = ["EpochOrder", "TrainingOrder"]
 
 
 class EpochOrder:
@@ -101,6 +34,8 @@ class EpochOrder:
         batch_rows: B, rows of a global batch.
         window_groups: w, consecutive row groups of a lane whose rows are shuffled together.
         seed: Of the run.
+        source_index: Of the data set; part of the addresses.
+        data_epoch: Of the shards; part of the addresses.
     """
 
     def __init__(
@@ -111,7 +46,11 @@ class EpochOrder:
         batch_rows: int,
         window_groups: int,
         seed: int,
+        source_index: int = 0,
+        data_epoch: int = 0,
     ) -> None:
+        self._source_index = source_index
+        self._data_epoch = data_epoch
         self.num_rows = sum(shard_rows)
         if not self.num_rows:
             raise ConfigError(
@@ -163,7 +102,7 @@ class EpochOrder:
         window_rows = self._window_groups * self._group_rows
         window, offset = divmod(step, window_rows)
         rounds = min(self._window_groups, self._num_rounds - window * self._window_groups)
-        key = _key(self._seed, epoch, "rows", slot, window)
+        key = order_key(self._seed, epoch, "rows", slot, window)
         place = permute(offset, size=rounds * self._group_rows, key=key)
         round_index = window * self._window_groups + place // self._group_rows
         return self._full_group_row(
@@ -171,9 +110,9 @@ class EpochOrder:
         )
 
     def _full_group_row(self, ordinal: int, row_index: int, *, slot: int, epoch: int) -> RowAddress:
-        group = permute(ordinal, size=self._num_full, key=_key(self._seed, epoch, "groups"))
+        group = permute(ordinal, size=self._num_full, key=order_key(self._seed, epoch, "groups"))
         shard_index = bisect.bisect_right(self._full_before, group) - 1
-        return RowAddress(slot, shard_index, group - self._full_before[shard_index], row_index)
+        return self._address(slot, shard_index, group - self._full_before[shard_index], row_index, epoch)
 
     def _tail_range(self, slot: int) -> range:
         return range(
@@ -188,7 +127,7 @@ class EpochOrder:
         window_rows = self._window_groups * self._group_rows
         window, offset = divmod(position, window_rows)
         size = min(window_rows, self._tail_rows - window * window_rows)
-        place = permute(offset, size=size, key=_key(self._seed, epoch, "tail", 0, window))
+        place = permute(offset, size=size, key=order_key(self._seed, epoch, "tail", 0, window))
         group, row_index = divmod(window * window_rows + place, self._group_rows)
         if group < self._tail_full:
             ordinal = self._num_rounds * self.batch_rows + group
@@ -196,7 +135,13 @@ class EpochOrder:
         place += window * window_rows
         short = bisect.bisect_right(self._short_starts, place) - 1
         shard_index, group_index, _ = self._short_groups[short]
-        return RowAddress(slot, shard_index, group_index, place - self._short_starts[short])
+        return self._address(slot, shard_index, group_index, place - self._short_starts[short], epoch)
+
+    def _address(
+        self, slot: int, shard_index: int, group_index: int, row_index: int, epoch: int
+    ) -> RowAddress:
+        group = GroupKey(self._source_index, self._data_epoch, shard_index, group_index)
+        return RowAddress(slot, group, row_index, epoch)
 
 
 class TrainingOrder:
@@ -209,6 +154,42 @@ class TrainingOrder:
     def __init__(self, epochs: Sequence[EpochOrder]) -> None:
         self.epochs = tuple(epochs)
         self.batch_rows = self.epochs[0].batch_rows
+
+    @classmethod
+    def over(
+        cls,
+        shard_rows: Sequence[Sequence[int]],
+        *,
+        group_rows: int,
+        batch_rows: int,
+        window_groups: int,
+        seed: int,
+        source_index: int = 0,
+    ) -> TrainingOrder:
+        """Order over a data set.
+
+        Args:
+            shard_rows: Rows of each shard, for each stored epoch.
+            group_rows: Rows of a full row group.
+            batch_rows: B.
+            window_groups: w.
+            seed: Of the run.
+            source_index: Of the data set; part of the addresses.
+        """
+        return cls(
+            [
+                EpochOrder(
+                    rows,
+                    row_group_rows=group_rows,
+                    batch_rows=batch_rows,
+                    window_groups=window_groups,
+                    seed=seed,
+                    source_index=source_index,
+                    data_epoch=data_epoch,
+                )
+                for data_epoch, rows in enumerate(shard_rows)
+            ]
+        )
 
     def num_steps(self, num_epochs: int) -> int:
         """Global batches of the first `num_epochs` epochs."""

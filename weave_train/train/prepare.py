@@ -12,18 +12,18 @@ import torch
 
 from weave_data.errors import ConfigError
 from weave_data.shard import num_row_groups, read_row_group
-from weave_train.batch import EncodedRow, make_row
-from weave_train.checkpoint import Checkpoint
-from weave_train.config import PretrainConfig
-from weave_train.deepspeed_config import EngineSettings, read_deepspeed_file
-from weave_train.engine import TrainEngine, init_process_group
+from weave_train.checkpoint.layout import Checkpoint
+from weave_train.config import ModelSettings, PretrainConfig
+from weave_train.engine.deepspeed_config import EngineSettings, read_deepspeed_file
+from weave_train.engine.engine import TrainEngine, init_process_group
 from weave_train.feed import FeedLimits, RowFeed, WovenSource, open_source
 from weave_train.launch import Launch
 from weave_train.loading import save_model_files
-from weave_train.model import VideoLanguageModel, build_model
-from weave_train.model_settings import ModelSettings
+from weave_train.models.model import VideoLanguageModel, build_model
+from weave_train.models.tokenizer import load_tokenizer, resolve_tokenizer, save_tokenizer
 from weave_train.order import TrainingOrder, rank_slots
-from weave_train.resume import (
+from weave_train.rows.batch import EncodedRow, make_row
+from weave_train.train.resume import (
     agree,
     check_tower,
     check_unchanged,
@@ -31,8 +31,7 @@ from weave_train.resume import (
     find_checkpoint,
     restore_engine,
 )
-from weave_train.run_directory import dataset_section, model_settings, write_run_config
-from weave_train.tokenizer import load_tokenizer, resolve_tokenizer, save_tokenizer
+from weave_train.train.run_directory import model_settings, write_run_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -80,12 +79,18 @@ def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
     settings = model_settings(config, source.manifest)
     run_dir = Path(config.run_root_dir) / config.resolved_run_id(source.manifest.recipe)
     batch_rows = config.hyper.global_batch_size
-    order = source.order(batch_rows=batch_rows, window_groups=config.window_groups, seed=config.seed)
+    order = TrainingOrder.over(
+        source.shard_rows,
+        group_rows=source.group_rows,
+        batch_rows=batch_rows,
+        window_groups=config.window_groups,
+        seed=config.seed,
+    )
     slots = rank_slots(launch.rank, world_size=launch.world_size, batch_rows=batch_rows)
     engine_settings = _engine_settings(config, launch)
     state = data_state(config, source)
     checkpoint = find_checkpoint(config, run_dir)
-    check_unchanged(config, source, settings, checkpoint, state)
+    check_unchanged(source, settings, checkpoint, state)
 
     init_process_group(launch)
     agree(checkpoint.directory.name if checkpoint else None, launch, what="which checkpoint to resume")
@@ -96,10 +101,7 @@ def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
         vlm.core.recompute_activations()
     tower = check_tower(vlm, checkpoint, launch)
     if launch.is_first:
-        section = dataset_section(
-            source.manifest, uri=str(config.dataset.manifest), split=config.dataset.split
-        )
-        write_run_config(run_dir, config=config, settings=settings, dataset=section)
+        write_run_config(run_dir, config=config, settings=settings, dataset=source.describe())
         if checkpoint is None or checkpoint.directory.parents[1] != run_dir:
             save_model_files(vlm, run_dir)
     engine = TrainEngine(vlm.core, engine_settings, launch)
@@ -183,7 +185,7 @@ def _feed(
         return make_row(row, tokenizer=tokenizer, settings=settings)
 
     return RowFeed(
-        source,
+        [source],
         order,
         slots=slots,
         encode=encode,

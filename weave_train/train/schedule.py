@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, assert_never
+from typing import assert_never
 
-__all__ = ["ScheduleId", "learning_rate_at"]
+from weave_train.config import ScheduleId
 
-ScheduleId = Literal["linear-warmup+cosine-decay", "linear-warmup+linear-decay"]
+__all__ = ["learning_rate_at"]
 
 
 def learning_rate_at(
@@ -17,7 +17,8 @@ def learning_rate_at(
 
     Args:
         step: Counted from 0.
-        schedule: Shape after the warm-up; both end at 0.
+        schedule: Shape after the warm-up. The two decays end at 0; a schedule-free optimizer averages
+            its weights instead and keeps the rate.
         peak: Reached at the end of the warm-up.
         num_steps: Of the whole run.
         warmup_ratio: Share of the steps, rounded down, that rises linearly.
@@ -35,5 +36,7 @@ def learning_rate_at(
             return peak * 0.5 * (1.0 + math.cos(math.pi * progress))
         case "linear-warmup+linear-decay":
             return peak * (1.0 - progress)
+        case "constant" | "schedule_free_adamw":
+            return peak
         case _:
             assert_never(schedule)

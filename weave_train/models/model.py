@@ -18,14 +18,15 @@ import torch.nn.functional as F  # noqa: N812  torch's own name for it
 from torch import nn
 
 from weave_data.errors import ConfigError
-from weave_train.batch import Batch
-from weave_train.generate import generate_text
-from weave_train.language import build_language_model, embedding_shape
-from weave_train.model_settings import ModelSettings
-from weave_train.pixels import Frames
-from weave_train.projector import build_projector
-from weave_train.prompt import IGNORE_INDEX, VISUAL_TOKEN_ID, PromptBuilder
-from weave_train.vision import VisionTower, build_tower, num_visual_tokens, tower_sha256
+from weave_train.config import ModelSettings
+from weave_train.models.generate import generate_text
+from weave_train.models.language import build_language_model, embedding_shape
+from weave_train.models.projector import build_projector
+from weave_train.models.vision import VisionTower, build_tower, tower_sha256
+from weave_train.rows.batch import Batch
+from weave_train.rows.pixels import Frames
+from weave_train.rows.prompt import IGNORE_INDEX, VISUAL_TOKEN_ID, PromptBuilder
+from weave_train.towers import num_visual_tokens
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase

@@ -13,7 +13,7 @@ from weave_data.decode.job import ClipJob, PictureFormat
 from weave_data.decode.worker import decode_clip
 from weave_data.errors import DecodeError, SourceError
 from weave_data.frame_policy import FrameAsk, linspace_indices
-from weave_train.model_settings import ModelSettings
+from weave_train.config import ModelSettings
 
 __all__ = ["frames_from_video"]
 

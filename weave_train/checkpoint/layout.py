@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from weave_data.errors import ConfigError, VerificationError
-from weave_train.pieces import Piece, PieceReader, TensorRange, verify_piece
+from weave_train.checkpoint.pieces import Piece, PieceReader, TensorRange, verify_piece
 
 __all__ = [
     "CHECKPOINT_VERSION",

@@ -14,8 +14,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from weave_data.errors import ConfigError, VerificationError
-from weave_train.model_settings import ModelSettings
-from weave_train.vision import tower_spec
+from weave_train.config import ModelSettings
+from weave_train.towers import tower_spec
 
 __all__ = ["Frames", "to_images", "to_pixels"]
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from weave_data.errors import ConfigError
-from weave_train.pixels import Frames, to_pixels
-from weave_train.prompt import Encoded, PromptBuilder, encode_prompt, splice_visual
-from weave_train.vision import num_visual_tokens
+from weave_train.rows.pixels import Frames, to_pixels
+from weave_train.rows.prompt import Encoded, PromptBuilder, encode_prompt, splice_visual
+from weave_train.towers import num_visual_tokens
 
 if TYPE_CHECKING:
-    from weave_train.model import VideoLanguageModel
+    from weave_train.models.model import VideoLanguageModel
 
 __all__ = ["generate_text"]
 

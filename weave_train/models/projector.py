@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from weave_data.errors import ConfigError
-from weave_train.seeding import seeded_weights
+from weave_train.models.seeding import seeded_weights
 
 __all__ = ["build_projector"]
 

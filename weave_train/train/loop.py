@@ -11,17 +11,17 @@ import torch
 
 from weave_data.errors import TrainingError
 from weave_data.trainers import RunResult
-from weave_train.batch import EncodedRow
-from weave_train.checkpoint import clear_step, commit_checkpoint, step_directory
+from weave_train.checkpoint.layout import clear_step, commit_checkpoint, step_directory
+from weave_train.checkpoint.pieces import write_pieces
 from weave_train.config import PretrainConfig
-from weave_train.hooks import Hook, JsonlTracker, LossCurve, ProgressLine, StepReport, read_metrics
 from weave_train.launch import Launch
-from weave_train.model import tower_sha256
-from weave_train.objective import BatchTotals, StepTotals, batch_totals, micro_batches, take_step
+from weave_train.models.model import tower_sha256
+from weave_train.numbers.hooks import Hook, JsonlTracker, LossCurve, ProgressLine, StepReport, read_metrics
 from weave_train.order import rank_slots
-from weave_train.pieces import write_pieces
-from weave_train.prepare import PreparedRun, prepare_run
-from weave_train.schedule import learning_rate_at
+from weave_train.rows.batch import EncodedRow
+from weave_train.train.objective import BatchTotals, StepTotals, batch_totals, micro_batches, take_step
+from weave_train.train.prepare import PreparedRun, prepare_run
+from weave_train.train.schedule import learning_rate_at
 
 __all__ = ["save_run", "train", "train_step"]
 

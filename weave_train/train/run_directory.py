@@ -19,10 +19,9 @@ from ruamel.yaml import YAML
 
 from weave_data.config import FramesConfig, load_config
 from weave_data.shard import Manifest, first_difference
-from weave_train.config import PretrainConfig
-from weave_train.model_settings import ModelSettings
+from weave_train.config import ModelSettings, PretrainConfig
 
-__all__ = ["dataset_section", "describe_change", "model_settings", "read_run_config", "write_run_config"]
+__all__ = ["describe_change", "model_settings", "read_run_config", "write_run_config"]
 
 _PACKAGES = ("videoweave", "torch", "transformers", "timm", "deepspeed", "numpy", "pyarrow")
 
@@ -48,18 +47,6 @@ def model_settings(config: PretrainConfig, manifest: Manifest) -> ModelSettings:
         "frames": {name: value for name, value in frames.items() if name in FramesConfig.model_fields},
     }
     return load_config(ModelSettings, values, origin="model flags")
-
-
-def dataset_section(manifest: Manifest, *, uri: str, split: str) -> dict[str, Any]:
-    """What a run records about its data set: enough to say later what changed."""
-    return {
-        "uri": uri,
-        "split": split,
-        "recipe": manifest.recipe,
-        "fingerprint": manifest.fingerprint,
-        "configuration": dict(manifest.configuration),
-        "inputs": dict(manifest.inputs),
-    }
 
 
 def describe_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

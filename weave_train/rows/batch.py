@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from weave_data.errors import ConfigError, VerificationError
-from weave_train.model_settings import ModelSettings
-from weave_train.pixels import to_pixels
-from weave_train.prompt import IGNORE_INDEX, encode_conversation, fit_to_length, splice_visual
-from weave_train.vision import num_visual_tokens, tower_spec
+from weave_train.config import ModelSettings
+from weave_train.rows.pixels import to_pixels
+from weave_train.rows.prompt import IGNORE_INDEX, encode_conversation, fit_to_length, splice_visual
+from weave_train.towers import num_visual_tokens, tower_spec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from weave_data.errors import ConfigError
 from weave_data.torchvision_ops import install
-from weave_train.language import local_directory
-from weave_train.model_settings import ModelSettings
+from weave_train.config import ModelSettings
+from weave_train.models.language import local_directory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast

@@ -9,15 +9,20 @@ import torch
 
 from weave_data.errors import ConfigError, TrainingError, VerificationError
 from weave_data.shard import first_difference
-from weave_train.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint, restore, verify_pieces
-from weave_train.config import PretrainConfig
-from weave_train.engine import TrainEngine
+from weave_train.checkpoint.layout import (
+    Checkpoint,
+    newest_checkpoint,
+    read_checkpoint,
+    restore,
+    verify_pieces,
+)
+from weave_train.config import ModelSettings, PretrainConfig
+from weave_train.engine.engine import TrainEngine
 from weave_train.feed import WovenSource
 from weave_train.launch import Launch
-from weave_train.model import VideoLanguageModel, tower_sha256
-from weave_train.model_settings import ModelSettings
+from weave_train.models.model import VideoLanguageModel, tower_sha256
 from weave_train.order import ORDER_VERSION
-from weave_train.run_directory import dataset_section, describe_change, read_run_config
+from weave_train.train.run_directory import describe_change, read_run_config
 
 __all__ = ["agree", "check_tower", "check_unchanged", "data_state", "find_checkpoint", "restore_engine"]
 
@@ -25,7 +30,7 @@ __all__ = ["agree", "check_tower", "check_unchanged", "data_state", "find_checkp
 def data_state(config: PretrainConfig, source: WovenSource) -> dict[str, Any]:
     """What fixes the order of rows. World size, workers and ZeRO stage are not in it."""
     return {
-        "manifest_fingerprint": source.manifest.fingerprint,
+        "manifest_fingerprint": source.fingerprint,
         "split": source.split,
         "order_version": ORDER_VERSION,
         "seed": config.seed,
@@ -55,7 +60,6 @@ def find_checkpoint(config: PretrainConfig, run_dir: Path) -> Checkpoint | None:
 
 
 def check_unchanged(
-    config: PretrainConfig,
     source: WovenSource,
     settings: ModelSettings,
     checkpoint: Checkpoint | None,
@@ -71,8 +75,7 @@ def check_unchanged(
     before = read_run_config(checkpoint.directory.parents[1]) or {}
     stored = {key: checkpoint.state["data"].get(key) for key in state}
     if stored["manifest_fingerprint"] != state["manifest_fingerprint"]:
-        now = dataset_section(source.manifest, uri=str(config.dataset.manifest), split=source.split)
-        change = describe_change(before.get("dataset", {}), now)
+        change = describe_change(before.get("dataset", {}), source.describe())
         raise ConfigError(
             f"{checkpoint.directory}: the data set changed since: {change}; give the manifest the run was "
             "trained on (OUTPUT/<recipe>/manifests/<fingerprint>.json), or another --run_id"

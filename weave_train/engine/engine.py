@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from weave_train.deepspeed_config import EngineSettings, deepspeed_config
+from weave_train.engine.deepspeed_config import EngineSettings, deepspeed_config
 from weave_train.launch import Launch
 
 __all__ = [

@@ -10,8 +10,8 @@ import torch
 
 from weave_data.errors import ConfigError, DeviceError
 from weave_data.torchvision_ops import install
-from weave_train.model_settings import ModelSettings
-from weave_train.seeding import seeded_weights
+from weave_train.config import ModelSettings
+from weave_train.models.seeding import seeded_weights
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

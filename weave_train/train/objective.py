@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import torch
 
 from weave_data.errors import TrainingError
-from weave_train.batch import Batch, EncodedRow, collate, dummy_batch
-from weave_train.engine import TrainEngine
+from weave_train.engine.engine import TrainEngine
 from weave_train.launch import Launch
-from weave_train.model import VideoLanguageModel
+from weave_train.models.model import VideoLanguageModel
+from weave_train.rows.batch import Batch, EncodedRow, collate, dummy_batch
 
 __all__ = ["BatchTotals", "StepTotals", "batch_totals", "ledger_entry", "micro_batches", "take_step"]
 

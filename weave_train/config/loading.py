@@ -1,0 +1,45 @@
+"""Preset, file and flags become one checked configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from weave_data.config import load_config
+from weave_data.errors import ConfigError
+from weave_train.config.presets import DEFAULT_MODEL_TYPE, model_preset
+from weave_train.config.pretrain import PretrainConfig
+from weave_train.config.problems import find_problems
+from weave_train.config.sections import ModelConfig
+
+__all__ = ["load_pretrain_config"]
+
+
+def load_pretrain_config(
+    overrides: Sequence[tuple[str, Any]],
+    *,
+    values: Mapping[str, Any] | None = None,
+    origin: str = "command line",
+) -> PretrainConfig:
+    """Preset, then a file's values, then overrides; then refuse what can't be honoured.
+
+    Args:
+        overrides: `(dotted.path, value)` pairs, applied in order.
+        values: Parsed settings of a configuration file.
+        origin: Named in messages.
+
+    Raises:
+        ConfigError: All problems, each with its dotted path.
+    """
+    given = dict(values or {})
+    section = given.get("model")
+    model_values = dict(section) if isinstance(section, Mapping) else {}
+    model_type = dict(overrides).get("model.type", model_values.get("type", DEFAULT_MODEL_TYPE))
+    preset = {"type": model_type, **model_preset(str(model_type))}
+    config = load_config(
+        PretrainConfig, {**given, "model": {**preset, **model_values}}, overrides=overrides, origin=origin
+    )
+    problems = find_problems(config, PretrainConfig(model=ModelConfig(**preset)))
+    if problems:
+        raise ConfigError(problems, origin=origin)
+    return config

@@ -1,0 +1,110 @@
+"""What `weave-train pretrain` accepts: VideoWeave's flags, and ours beside them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from weave_data.config import StrictModel
+from weave_train.config.sections import (
+    CheckpointConfig,
+    Count,
+    DatasetConfig,
+    FeedConfig,
+    LrScaleConfig,
+    ModelConfig,
+    StageConfig,
+    StageId,
+    WatchConfig,
+)
+
+__all__ = ["PretrainConfig"]
+
+_STRATEGY_STAGE = {"fsdp-shard-grad-op": 2, "fsdp-full-shard": 3}
+
+
+def _one_or_more(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class PretrainConfig(StrictModel):
+    """Everything `weave-train pretrain` needs.
+
+    `zero_stage` null follows the stage's `train_strategy` (`fsdp-shard-grad-op` is ZeRO-2,
+    `fsdp-full-shard` ZeRO-3). `resume: auto` continues the newest complete checkpoint of the run
+    directory, `never` refuses a run directory that has one, a path is a step directory.
+    `save_every_steps` null saves at the end of each epoch, or of the run when `max_steps` is set.
+    `stop_after_steps` stops as if interrupted, with a checkpoint, after that many steps of this
+    process; `window_groups` row groups of a lane are shuffled together. `order: legacy` is VideoWeave's
+    own sampler, whose whole order is held in memory. `master_weights: bf16` trains in pure bf16, as
+    VideoWeave did: weights and optimizer states are rounded. `val_every_steps` null validates at the end
+    of each epoch, on `val_max_rows` rows or all. `module_norms_every`: gradient norms by module are
+    worked out each so many steps.
+    """
+
+    model: ModelConfig
+    dataset: DatasetConfig = DatasetConfig()
+    val_dataset: DatasetConfig = DatasetConfig()
+    stage: StageId = "finetune"
+    pretrained_checkpoint: str | None = None
+    run_id: str | None = None
+    run_root_dir: str = "runs"
+    seed: Annotated[int, Field(ge=0)] = 7
+    dry_run: bool = False
+    hf_token: str = ".hf_token"  # noqa: S105  name of a file
+    trackers: Annotated[list[Literal["jsonl", "wandb"]], BeforeValidator(_one_or_more)] = Field(
+        default=["jsonl"]
+    )
+    wandb_project: str = "prismatic"
+    wandb_entity: str | None = None
+
+    zero_stage: Annotated[int, Field(ge=0, le=3)] | None = None
+    deepspeed: str | None = None
+    max_steps: Count | None = None
+    resume: str = "auto"
+    stop_after_steps: Count | None = None
+    save_every_steps: Count | None = None
+    num_workers: Annotated[int, Field(ge=0, le=64)] = 2
+    prefetch_steps: Count = 2
+    window_groups: Count = 4
+    order: Literal["lanes", "legacy"] = "lanes"
+    master_weights: Literal["fp32", "bf16"] = "fp32"
+    lr_scale: LrScaleConfig = LrScaleConfig()
+    feed: FeedConfig = FeedConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    watch: WatchConfig = WatchConfig()
+    val_every_steps: Count | None = None
+    val_max_rows: Count | None = None
+    module_norms_every: Count = 10
+
+    @property
+    def hyper(self) -> StageConfig:
+        """Hyper-parameters of the stage that runs, `--max_steps` applied."""
+        prefix = "align_" if self.stage == "align" else "finetune_"
+        values = {name: getattr(self.model, prefix + name) for name in StageConfig.model_fields}
+        if self.max_steps is not None:
+            values["max_steps"] = self.max_steps
+        return StageConfig(**values)
+
+    @property
+    def precision(self) -> Literal["fp32", "bf16"]:
+        """Precision of compute; master weights and optimizer states are always fp32."""
+        return "bf16" if self.model.enable_mixed_precision_training else "fp32"
+
+    @property
+    def resolved_zero_stage(self) -> int:
+        """ZeRO stage when no DeepSpeed file is given."""
+        return self.zero_stage if self.zero_stage is not None else _STRATEGY_STAGE[self.hyper.train_strategy]
+
+    def resolved_run_id(self, recipe: str) -> str:
+        """`--run_id`, or VideoWeave's `{dataset}+{model}+stage-{stage}+x{seed}`.
+
+        Args:
+            recipe: Name of the woven recipe, the data set's id unless one is given.
+        """
+        if self.run_id is not None:
+            return self.run_id
+        dataset_id = self.dataset.dataset_id or self.dataset.type or recipe
+        name = f"{self.model.model_id}+stage-{self.stage}+x{self.seed}"
+        return name if dataset_id == "llava-v15" else f"{dataset_id}+{name}"

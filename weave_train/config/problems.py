@@ -1,0 +1,114 @@
+"""Settings that contradict each other, or that nothing honours: refused, all of them at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from weave_train.config.presets import DATASET_IDS, nearest
+from weave_train.config.pretrain import PretrainConfig
+from weave_train.config.sections import DatasetConfig, ModelConfig
+
+__all__ = ["find_problems"]
+
+_NO_JSON_LISTS = "JSON lists are not read yet; weave them into shards and give --dataset.manifest URI"
+_NO_EFFECT = {
+    "order": "has no effect yet: rows are read in lanes",
+    "master_weights": "has no effect yet: masters are fp32",
+    "lr_scale": "has no effect yet",
+    "feed": "has no effect yet",
+    "checkpoint": "has no effect yet",
+    "watch": "has no effect yet",
+    "val_every_steps": "has no effect yet: no validation pass",
+    "val_max_rows": "has no effect yet: no validation pass",
+    "module_norms_every": "has no effect yet",
+    "dataset.mixture": "has no effect yet",
+    "dataset.frame_policy": _NO_JSON_LISTS,
+    "model.ckpt_interval": "has no effect yet; use --save_every_steps",
+    "val_dataset": "has no effect yet: no validation pass",
+    "dataset.align_stage_components": _NO_JSON_LISTS,
+    "dataset.finetune_stage_components": _NO_JSON_LISTS,
+    "dataset.dataset_root_dir": _NO_JSON_LISTS,
+    "pretrained_checkpoint": "has no effect yet: no warm start from an aligned projector",
+    "dry_run": "has no effect yet",
+    "hf_token": "has no effect yet: no backbone is fetched from a hub",
+    "wandb_project": "has no effect yet: the wandb tracker is not there",
+    "wandb_entity": "has no effect yet: the wandb tracker is not there",
+    "model.rope_scaling_factor": "has no effect yet",
+    "model.init_from_model": "has no effect yet: no warm start",
+    "model.repo_id": "has no effect yet: no warm start",
+}
+
+
+def find_problems(config: PretrainConfig, baseline: PretrainConfig) -> list[str]:
+    """Everything wrong with a configuration, a line each.
+
+    Args:
+        config: As given.
+        baseline: Of the same preset with nothing else given: what differs was asked for.
+    """
+    found = [
+        f"{path}: {reason}"
+        for path, reason in _NO_EFFECT.items()
+        if _value_at(config, path) != _value_at(baseline, path)
+    ]
+    if config.stage != "align":
+        found += [
+            f"model.{name}: has no effect in stage {config.stage}"
+            for name in ModelConfig.model_fields
+            if name.startswith("align_") and getattr(config.model, name) != getattr(baseline.model, name)
+        ]
+    found += _dataset_problems(config.dataset)
+    found += _stage_problems(config)
+    return found + _engine_problems(config)
+
+
+def _dataset_problems(dataset: DatasetConfig) -> list[str]:
+    found = []
+    if dataset.type is not None and dataset.type not in DATASET_IDS:
+        found.append(
+            f"dataset.type: {dataset.type!r} is not a known data set ({nearest(dataset.type, DATASET_IDS)})"
+        )
+    elif dataset.type is not None and dataset.manifest is None:
+        found.append(f"dataset.type: {dataset.type!r}: {_NO_JSON_LISTS}")
+    elif dataset.manifest is None:
+        found.append("dataset.manifest: required: URI of a woven data set's manifest.json")
+    return found
+
+
+def _stage_problems(config: PretrainConfig) -> list[str]:
+    found = []
+    if config.stage != "finetune":
+        found.append(f"stage: {config.stage!r} has no effect yet; only finetune trains (projector and LLM)")
+    elif not config.model.arch_specifier.startswith("no-align"):
+        found.append(
+            f"model.arch_specifier: {config.model.arch_specifier!r} starts from an aligned projector, which "
+            f"can't be given yet; train in one stage with no-align+{config.model.arch_specifier}"
+        )
+    if config.hyper.lr_scheduler_type == "schedule_free_adamw":
+        found.append("lr_scheduler_type: schedule_free_adamw is not there yet; use constant")
+    if "wandb" in config.trackers:
+        found.append("trackers: wandb has no effect yet; use --trackers jsonl")
+    steps = getattr(config.model, "finetune_max_steps", None)
+    if config.max_steps is not None and steps is not None and steps != config.max_steps:
+        found.append(
+            f"max_steps: {config.max_steps} contradicts model.finetune_max_steps {steps}; give one of them"
+        )
+    return found
+
+
+def _engine_problems(config: PretrainConfig) -> list[str]:
+    found = []
+    if config.deepspeed is not None and config.zero_stage is not None:
+        found.append("deepspeed: a file and --zero_stage are both given; give one of them")
+    if config.deepspeed is None and config.resolved_zero_stage == 0 and config.precision == "bf16":
+        found.append(
+            "zero_stage: 0 trains in fp32 only; add --model.enable_mixed_precision_training false "
+            "or choose stage 1, 2 or 3"
+        )
+    return found
+
+
+def _value_at(config: Any, path: str) -> Any:
+    for step in path.split("."):
+        config = getattr(config, step)
+    return config

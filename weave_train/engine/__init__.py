@@ -1,0 +1,1 @@
+"""DeepSpeed around the trained part of a model."""

@@ -1,0 +1,4 @@
+"""The video-language model: tower, projector, language model, and how it answers.
+
+vision, projector, language, tokenizer -> model -> generate, video
+"""
