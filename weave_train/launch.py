@@ -8,7 +8,10 @@ deepspeed --module weave_train pretrain ...                  the same, and --loc
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,7 +19,19 @@ import torch
 
 from weave_data.errors import ConfigError
 
-__all__ = ["Launch", "detect_launch", "free_port", "rank_environment"]
+__all__ = [
+    "PARENT_VARIABLE",
+    "Launch",
+    "detect_launch",
+    "free_port",
+    "leave_with_parent",
+    "rank_environment",
+]
+
+PARENT_VARIABLE = "WEAVE_TRAIN_PARENT"
+"""Process id of whoever started this rank and must not be outlived."""
+
+_PARENT_POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +66,7 @@ def detect_launch() -> Launch:
             "or unset RANK",
             origin="environment",
         )
+    leave_with_parent()
     local_rank = int(os.environ["LOCAL_RANK"])
     return Launch(
         rank=int(os.environ["RANK"]),
@@ -58,6 +74,23 @@ def detect_launch() -> Launch:
         local_rank=local_rank,
         device=_device(local_rank),
     )
+
+
+def leave_with_parent() -> None:
+    """End this process when the one that started it is gone; without `WEAVE_TRAIN_PARENT`, nothing.
+
+    A killed launcher can't end its ranks, which would train on, unseen, holding their GPUs.
+    """
+    parent = os.environ.get(PARENT_VARIABLE)
+    if parent is None or int(parent) != os.getppid():
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(_PARENT_POLL_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="weave-parent", daemon=True).start()
 
 
 def rank_environment(rank: int, *, world_size: int, port: int) -> Mapping[str, str]:

@@ -11,9 +11,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -21,7 +24,7 @@ from ruamel.yaml import YAML
 from weave_data.errors import ConfigError, TrainingError
 from weave_data.trainers import RunResult
 from weave_train.config import load_pretrain_config
-from weave_train.launch import free_port, rank_environment
+from weave_train.launch import PARENT_VARIABLE, free_port, rank_environment
 from weave_train.numbers.hooks import read_metrics
 
 __all__ = ["DeepSpeedTrainer", "run_ranks"]
@@ -76,6 +79,9 @@ class DeepSpeedTrainer:
 def run_ranks(command: Sequence[str], *, num_ranks: int, environment: Mapping[str, str] | None = None) -> int:
     """Run one command as every rank of a local group; when one fails, the others are ended.
 
+    SIGTERM is passed on: the ranks save and end by themselves. When this process is killed, they end,
+    too (see `launch.leave_with_parent`).
+
     Args:
         command: The same for all.
         num_ranks: World size.
@@ -85,7 +91,7 @@ def run_ranks(command: Sequence[str], *, num_ranks: int, environment: Mapping[st
         0, or the exit code of the first rank that failed.
     """
     port = free_port()
-    base = {**os.environ, **(environment or {})}
+    base = {**os.environ, **(environment or {}), PARENT_VARIABLE: str(os.getpid())}
     ranks = [
         subprocess.Popen(
             list(command),
@@ -95,16 +101,36 @@ def run_ranks(command: Sequence[str], *, num_ranks: int, environment: Mapping[st
         for rank in range(num_ranks)
     ]
     try:
-        while True:
-            codes = [process.poll() for process in ranks]
-            failed = [code for code in codes if code]
-            if failed:
-                return failed[0]
-            if all(code == 0 for code in codes):
-                return 0
-            time.sleep(_POLL_SECONDS)
+        with _passing_on(signal.SIGTERM, ranks):
+            while True:
+                codes = [process.poll() for process in ranks]
+                failed = [code for code in codes if code]
+                if failed:
+                    return failed[0]
+                if all(code == 0 for code in codes):
+                    return 0
+                time.sleep(_POLL_SECONDS)
     finally:
         _end(ranks)
+
+
+@contextmanager
+def _passing_on(number: int, ranks: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Send a signal on to the ranks; off the main thread no handler can be set."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def pass_on(received: int, _frame: FrameType | None) -> None:
+        for process in ranks:
+            if process.poll() is None:
+                process.send_signal(received)
+
+    before = signal.signal(number, pass_on)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def _end(ranks: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -45,7 +45,7 @@ def main() -> None:
     config = load_pretrain_config(parse_flags(sys.argv[1:], model=PretrainConfig))
     run = prepare_run(config, detect_launch())
     expected = plain_step(run, copy.deepcopy(run.vlm.core))
-    reports = [train_step(run) for _ in range(run.num_steps)]
+    reports = [train_step(run)[0] for _ in range(run.num_steps)]
     save_run(run)
     before = answers(run.vlm, run)
     with torch.no_grad():

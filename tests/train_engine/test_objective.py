@@ -14,7 +14,7 @@ from weave_data.errors import TrainingError
 from weave_train.config import ModelSettings
 from weave_train.launch import Launch
 from weave_train.rows.batch import EncodedRow
-from weave_train.train.objective import batch_totals, ledger_entry, micro_batches, take_step
+from weave_train.train.objective import micro_batches, take_step
 
 ALONE = Launch(rank=0, world_size=1, local_rank=0, device=torch.device("cpu"))
 
@@ -41,28 +41,6 @@ def test_micro_steps_hold_every_row_once_and_dummies_hold_none(count, micro_rows
         row.num_supervised for row in make_rows(count)
     )
     assert all(len(batch.pixels) >= 1 for batch in batches)
-
-
-def test_totals_count_what_enters_the_loss() -> None:
-    totals = batch_totals(make_rows(3), [4, 5, 7], ALONE)
-    assert (totals.rows, totals.tokens, totals.supervised_tokens, totals.visual_frames) == (3, 12, 12, 3)
-
-
-def test_the_ledger_knows_which_sample_lay_in_which_slot() -> None:
-    rows = make_rows(3)
-    sums = {
-        batch_totals(chosen, slots, ALONE).ledger_sum
-        for chosen, slots in (
-            (rows, [0, 1, 2]),
-            (rows[::-1], [0, 1, 2]),
-            (rows, [0, 1, 3]),
-            (rows[:2], [0, 1]),
-        )
-    }
-    assert len(sums) == 4
-    parts = [batch_totals(rows[:1], [0], ALONE), batch_totals(rows[1:], [1, 2], ALONE)]
-    assert sum(part.ledger_sum for part in parts) == batch_totals(rows, [0, 1, 2], ALONE).ledger_sum
-    assert ledger_entry(2**20, "x") * 2**20 < 2**63
 
 
 def test_a_batch_without_a_supervised_token_is_an_error() -> None:

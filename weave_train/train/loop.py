@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from weave_data.errors import TrainingError
+from weave_data.errors import TrainingError, WeaveError
 from weave_data.trainers import RunResult
 from weave_train.checkpoint.layout import clear_step, commit_checkpoint, step_directory
 from weave_train.checkpoint.pieces import write_pieces
@@ -19,9 +19,12 @@ from weave_train.models.model import tower_sha256
 from weave_train.numbers.hooks import Hook, JsonlTracker, LossCurve, ProgressLine, StepReport, read_metrics
 from weave_train.order import rank_slots
 from weave_train.rows.batch import EncodedRow
-from weave_train.train.objective import BatchTotals, StepTotals, batch_totals, micro_batches, take_step
+from weave_train.train.agreement import raise_together
+from weave_train.train.objective import micro_batches, take_step
 from weave_train.train.prepare import PreparedRun, prepare_run
 from weave_train.train.schedule import learning_rate_at
+from weave_train.train.stop import StopRequest
+from weave_train.train.totals import RankState, batch_totals
 
 __all__ = ["save_run", "train", "train_step"]
 
@@ -43,30 +46,61 @@ def train(config: PretrainConfig, launch: Launch) -> RunResult:
     loss = _last_loss(run)
     with ExitStack() as closing:
         closing.callback(run.feed.close)
+        stop = closing.enter_context(StopRequest())
         hooks = _hooks(run) if launch.is_first else []
         for hook in hooks:
             closing.callback(hook.close)
-        while run.step < stop_step:
-            report = train_step(run)
+        is_stopped = False
+        while run.step < stop_step and not is_stopped:
+            report, is_stopped = train_step(run, stop)
             loss = report.loss
             for hook in hooks:
                 hook.on_step(report)
-            if run.step == stop_step or _is_save_step(run):
+            if run.step == stop_step or is_stopped or _is_save_step(run):
                 save_run(run)
     return RunResult(run_dir=str(run.run_dir), final_step=run.step, final_loss=loss)
 
 
-def train_step(run: PreparedRun) -> StepReport:
-    """Take the next optimizer step of a run and advance it."""
+def train_step(run: PreparedRun, stop: StopRequest | None = None) -> tuple[StepReport, bool]:
+    """Take the next optimizer step of a run and advance it.
+
+    Args:
+        run: As prepared, on every rank.
+        stop: Of this rank, if anybody may ask it to stop.
+
+    Returns:
+        What happened, and whether some rank was asked to stop; equal on all ranks.
+
+    Raises:
+        WeaveError: Rows can't be had or the step can't be taken, on this rank or another.
+    """
     begin = time.perf_counter()
-    rows = run.feed.batch(run.step)
+    rows, failure = _rows(run)
     waited = time.perf_counter() - begin
+    batches = micro_batches(
+        rows,
+        micro_rows=run.engine.settings.micro_batch_rows,
+        num_micro_steps=_num_micro_steps(run),
+        vlm=run.vlm,
+    )
+    slots = [] if failure is not None else run.order.slots_at(run.step, run.slots)
+    state = RankState(failure is not None, stop is not None and stop.is_made)
+    totals = batch_totals(rows, slots, batches, state=state, launch=run.launch)
+    if totals.failed_ranks:
+        raise_together(failure, run.launch)
     rate = _learning_rate(run)
-    totals, outcome = _step(run, rows, rate)
+    outcome = take_step(
+        run.engine,
+        run.vlm,
+        batches,
+        supervised_tokens=totals.supervised_tokens,
+        learning_rate=rate,
+        launch=run.launch,
+    )
     run.ledger = hashlib.sha256(f"{run.ledger}/{totals.ledger_sum}".encode()).hexdigest()
     epoch, _ = run.order.locate(run.step)
     run.step += 1
-    return StepReport(
+    report = StepReport(
         step=run.step,
         num_steps=run.num_steps,
         epoch=epoch,
@@ -80,6 +114,14 @@ def train_step(run: PreparedRun) -> StepReport:
         supervised_tokens=totals.supervised_tokens,
         ledger=run.ledger[:16],
     )
+    return report, totals.stop_requests > 0
+
+
+def _rows(run: PreparedRun) -> tuple[list[EncodedRow], WeaveError | None]:
+    try:
+        return run.feed.batch(run.step), None
+    except WeaveError as error:
+        return [], error
 
 
 def save_run(run: PreparedRun) -> None:
@@ -115,25 +157,6 @@ def save_run(run: PreparedRun) -> None:
             world_size=run.launch.world_size,
         )
     _barrier(run.launch)
-
-
-def _step(run: PreparedRun, rows: list[EncodedRow], rate: float) -> tuple[BatchTotals, StepTotals]:
-    totals = batch_totals(rows, run.order.slots_at(run.step, run.slots), run.launch)
-    batches = micro_batches(
-        rows,
-        micro_rows=run.engine.settings.micro_batch_rows,
-        num_micro_steps=_num_micro_steps(run),
-        vlm=run.vlm,
-    )
-    outcome = take_step(
-        run.engine,
-        run.vlm,
-        batches,
-        supervised_tokens=totals.supervised_tokens,
-        learning_rate=rate,
-        launch=run.launch,
-    )
-    return totals, outcome
 
 
 def _num_micro_steps(run: PreparedRun) -> int:

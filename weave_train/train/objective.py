@@ -10,7 +10,6 @@ fewer rows than others takes empty micro-steps, because the collectives of each 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,28 +22,7 @@ from weave_train.launch import Launch
 from weave_train.models.model import VideoLanguageModel
 from weave_train.rows.batch import Batch, EncodedRow, collate, dummy_batch
 
-__all__ = ["BatchTotals", "StepTotals", "batch_totals", "ledger_entry", "micro_batches", "take_step"]
-
-_LEDGER_BITS = 40  # sums of 2**20 slots stay inside a signed 64-bit all-reduce
-
-
-@dataclass(frozen=True)
-class BatchTotals:
-    """A global batch over all ranks.
-
-    Attributes:
-        rows: Samples.
-        tokens: Tokens, visual and text, padding not counted.
-        supervised_tokens: N.
-        visual_frames: Frames.
-        ledger_sum: Order-aware sum over (slot, sample id), the same for any number of ranks.
-    """
-
-    rows: int
-    tokens: int
-    supervised_tokens: int
-    visual_frames: int
-    ledger_sum: int
+__all__ = ["StepTotals", "micro_batches", "take_step"]
 
 
 @dataclass(frozen=True)
@@ -53,33 +31,6 @@ class StepTotals:
 
     loss: float
     grad_norm: float
-
-
-def ledger_entry(slot: int, sample_id: str) -> int:
-    """Contribution of one sample to its step's ledger sum."""
-    digest = hashlib.blake2b(f"{slot}/{sample_id}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") % (1 << _LEDGER_BITS)
-
-
-def batch_totals(rows: Sequence[EncodedRow], slots: Sequence[int], launch: Launch) -> BatchTotals:
-    """Sum a step's rows over all ranks; one small all-reduce.
-
-    Args:
-        rows: This rank's.
-        slots: Of the global batch, one for each row.
-        launch: World size and device.
-    """
-    local = [
-        len(rows),
-        sum(len(row.input_ids) for row in rows),
-        sum(row.num_supervised for row in rows),
-        sum(len(row.pixels) for row in rows),
-        sum(ledger_entry(slot, row.sample_id) for slot, row in zip(slots, rows, strict=True)),
-    ]
-    totals = torch.tensor(local, dtype=torch.int64, device=launch.device)
-    if launch.world_size > 1:
-        torch.distributed.all_reduce(totals)
-    return BatchTotals(*totals.tolist())
 
 
 def micro_batches(
