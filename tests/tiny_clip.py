@@ -38,6 +38,16 @@ def picture(label: int, seed: int) -> bytes:
     return data.getvalue()
 
 
+def random_tiny_clip(folder: Path) -> dict[str, object]:
+    """Make open_clip know its shape; settings that embed with seeded random weights."""
+    install()
+    import open_clip
+
+    (folder / f"{NAME}.json").write_text(json.dumps(_SHAPE))
+    open_clip.add_model_config(folder / f"{NAME}.json")
+    return {"model": NAME, "pretrained": "random", "precision": "fp32", "frames_per_clip": 2}
+
+
 def train_tiny_clip(folder: Path) -> EmbeddingConfig:
     """Train it, save its weights below `folder`, make open_clip know it; how to embed with it."""
     install()

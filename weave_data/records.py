@@ -72,6 +72,7 @@ RESERVED_NAMES = frozenset(
         "report.html",
         "retries",
         "runs",
+        "similarities",
     }
 )
 """Names beside the recipes in an output; a recipe may not take them."""

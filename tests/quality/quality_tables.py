@@ -7,9 +7,12 @@ from typing import Any
 import pyarrow as pa
 from hypothesis import strategies as st
 
+from weave_data.quality import SIMILARITY_SCHEMA
 from weave_data.records import QUALITY_SCHEMA, clips_table
 
 MEASURES = ("duration_seconds", "frame_rate", "motion", "black_fraction", "sharpness", "luma")
+
+SIMILARITY = SIMILARITY_SCHEMA.field("caption_similarity")
 
 rows = st.fixed_dictionaries(
     {
@@ -20,6 +23,7 @@ rows = st.fixed_dictionaries(
         "width": st.integers(1, 4),
         "height": st.integers(1, 4),
         **{name: st.sampled_from([0.0, 0.1, 0.5, 1.0, 2.5]) for name in MEASURES},
+        "caption_similarity": st.sampled_from([None, 0.0, 0.1, 1.0, 2.5]),
     }
 )
 
@@ -44,7 +48,8 @@ def make_clips(values: list[dict[str, Any]]) -> pa.Table:
 
 
 def make_quality(values: list[dict[str, Any]]) -> pa.Table:
-    """QUALITY_SCHEMA of rows, in the opposite order."""
-    defaults = {"sha256": "", "width": 64, "height": 48, **dict.fromkeys(MEASURES, 1.0)}
-    plain = [{name: row.get(name, defaults.get(name)) for name in QUALITY_SCHEMA.names} for row in values]
-    return pa.Table.from_pylist(plain[::-1], schema=QUALITY_SCHEMA)
+    """QUALITY_SCHEMA and `caption_similarity` of rows, in the opposite order."""
+    defaults = {"sha256": "", "width": 64, "height": 48, **dict.fromkeys((*MEASURES, SIMILARITY.name), 1.0)}
+    schema = QUALITY_SCHEMA.append(SIMILARITY)
+    plain = [{name: row.get(name, defaults.get(name)) for name in schema.names} for row in values]
+    return pa.Table.from_pylist(plain[::-1], schema=schema)

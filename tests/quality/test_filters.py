@@ -40,6 +40,8 @@ def reason_of(row: dict[str, Any], config: FiltersConfig) -> str | None:
     for name in FILTER_COLUMNS:
         if row["media"] == "image" and name in ("duration_seconds", "frame_rate", "motion"):
             continue
+        if name == "caption_similarity" and row[name] is None:
+            continue
         value, wanted = value_of(name, row), config.range_of(name)
         if wanted.min is not None and value < wanted.min:
             return f"below_min_{name}"
@@ -80,7 +82,7 @@ def test_filters_agree_with_looking_at_one_clip_at_a_time(
 
 def test_every_threshold_has_its_reason_and_its_own_words() -> None:
     values = clip_rows([{"caption": "abc", "size_bytes": 3, "width": 3, "height": 1, "media": "video"}])
-    values[0].update(dict.fromkeys(MEASURES, 3.0))
+    values[0].update(dict.fromkeys((*MEASURES, "caption_similarity"), 3.0))
     found = set()
     for name in FILTER_COLUMNS:
         for bound in (RangeConfig(min=4), RangeConfig(max=0.5)):
@@ -132,6 +134,9 @@ def test_clips_that_were_not_measured_or_not_measurable_stop_the_run() -> None:
     clips, quality = make_clips(values), make_quality(values)
     with pytest.raises(AccountingError, match="clip b: not measured, as 0 others"):
         apply_filters(clips, make_quality(values[:1]), FiltersConfig())
+    similar = FiltersConfig(caption_similarity=RangeConfig(min=0.1))
+    with pytest.raises(AccountingError, match="caption_similarity is set and was not measured"):
+        apply_filters(clips, quality.drop_columns("caption_similarity"), similar)
     with pytest.raises(AccountingError, match="names a clip twice"):
         apply_filters(clips, pa.concat_tables([quality, quality]), FiltersConfig())
     odd = make_quality([{"clip_id": "a", "motion": float("nan")}, {"clip_id": "b"}])

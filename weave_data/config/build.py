@@ -51,6 +51,15 @@ class BuildConfig(StrictModel):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _check_similarity(self) -> BuildConfig:
+        if self.filters.caption_similarity.is_bounded and not self.embedding.has_text_tower:
+            raise ValueError(
+                f"filters.caption_similarity: embedding.model {self.embedding.model} has no text tower; "
+                "choose an open_clip model, as ViT-B-32, or drop the threshold"
+            )
+        return self
+
     @property
     def needs_embeddings(self) -> bool:
         """True when clips are compared by what they look like."""
@@ -63,7 +72,12 @@ class BuildConfig(StrictModel):
 
     @property
     def _compares_all(self) -> bool:
-        return self.filters.near_duplicates is not None or self.groups.near_duplicates is not None
+        filters = self.filters
+        return (
+            filters.near_duplicates is not None
+            or self.groups.near_duplicates is not None
+            or filters.caption_similarity.is_bounded
+        )
 
     def semantic(self, recipe: RecipeConfig) -> dict[str, Any]:
         """Resolved settings that decide a recipe's bytes: no location, no execution.

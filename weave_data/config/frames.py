@@ -32,3 +32,8 @@ class EmbeddingConfig(StrictModel):
     frames_per_clip: Annotated[int, Field(ge=1, le=64)] = 4
     batch_size: Annotated[int, Field(ge=1)] = 64
     precision: Literal["fp32", "bf16"] = "bf16"
+
+    @property
+    def has_text_tower(self) -> bool:
+        """True when it understands captions too."""
+        return self.model not in {"none", "efficientnet-lite0"}

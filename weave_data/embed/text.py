@@ -16,8 +16,6 @@ __all__ = ["TextEmbedder", "has_text_tower", "load_text_embedder"]
 
 Vectors = npt.NDArray[np.float32]
 
-_WITHOUT_TEXT = frozenset({"none", "efficientnet-lite0"})
-
 
 class TextEmbedder(Protocol):
     """Turns captions into unit vectors, comparable with the image vectors of the same configuration."""
@@ -41,7 +39,7 @@ class TextEmbedder(Protocol):
 
 def has_text_tower(config: EmbeddingConfig) -> bool:
     """True when the configured embedder understands captions too."""
-    return config.model not in _WITHOUT_TEXT
+    return config.has_text_tower
 
 
 def load_text_embedder(config: EmbeddingConfig, device: str = "cpu") -> TextEmbedder:

@@ -166,8 +166,9 @@ def _run(
         results = recipes.run(published, executor, on_progress, replace=options.replace)
     publish_card(store)
     publish_report(store)
-    written = frames.files_written + sum(result.files_written for result in results)
-    reused = frames.files_reused + sum(result.files_reused for result in results)
+    compared = recipes.similarity
+    written = frames.files_written + compared.files_written + sum(result.files_written for result in results)
+    reused = frames.files_reused + compared.files_reused + sum(result.files_reused for result in results)
     if was_there:
         reused += catalog.num_files
     else:

@@ -136,6 +136,10 @@ def estimate_build(
         size = _exactly(clips * _VECTOR_BYTES)
         note = "runs beside decoding, time not probed"
         stages.append(StageEstimate("embed", len(items), size, len(items), 0, None, note))
+        if config.embedding.has_text_tower:
+            note = "captions are embedded once; no part is compared twice"
+            puts, gets = 2 * len(items), 3 * len(items)
+            stages.append(StageEstimate("captions", len(items), size, puts, gets, None, note))
     for entry in published:
         if entry.is_current:
             stages.append(StageEstimate(entry.recipe.name, 0, note="there already with these settings"))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from weave_data.embed import read_vectors
 from weave_data.pipeline.audit import PairingAudit
+from weave_data.pipeline.caption_similarity import CaptionSimilarity
 from weave_data.pipeline.finished import PublishedRecipe
 from weave_data.pipeline.frame_stage import StoredFrames
 from weave_data.pipeline.grouping import EpochGroups
@@ -27,6 +28,7 @@ def make_manifest(  # noqa: PLR0913 - one call of the pipeline, all by name
     frames: StoredFrames,
     woven: WovenRecipe,
     audit: PairingAudit,
+    similarity: CaptionSimilarity,
     store: Store,
 ) -> Manifest:
     """Assemble the manifest of a recipe; nothing in it says where or how the build ran.
@@ -49,6 +51,8 @@ def make_manifest(  # noqa: PLR0913 - one call of the pipeline, all by name
         float_stages["leakage"] = leakage.to_json()
     if audit.verdict != "not done":
         float_stages["audit"] = audit.to_json()
+    if told := similarity.to_json():
+        float_stages["caption_similarity"] = told
     return Manifest(
         recipe=recipe.name,
         configuration=published.settings,

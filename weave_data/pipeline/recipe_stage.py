@@ -17,6 +17,7 @@ from weave_data.embed import EmbedReceipt
 from weave_data.errors import ConfigError
 from weave_data.execute import Executor, Step
 from weave_data.pipeline.audit import PairingAudit, audit_pairs
+from weave_data.pipeline.caption_similarity import compare_captions
 from weave_data.pipeline.caption_stage import embed_all_captions
 from weave_data.pipeline.finished import PublishedRecipe
 from weave_data.pipeline.frame_stage import StoredFrames, part_items
@@ -117,7 +118,7 @@ class RecipeStage:
             ConflictError: Another build published the name with other settings meanwhile.
             CommitError: A shard is committed with other bytes.
         """
-        weaver = self._weaver()
+        weaver = self._weaver(executor, on_progress)
         planned = []
         for index, entry in enumerate(published):
             if not entry.is_current:
@@ -133,14 +134,17 @@ class RecipeStage:
                 results[entry.recipe.name] = RecipeResult.of_manifest(entry.manifest, is_new=False)
         return [results[entry.recipe.name] for entry in published]
 
-    def _weaver(self) -> Weaver:
+    def _weaver(self, executor: Executor, on_progress: OnProgress) -> Weaver:
         items = part_items(self._catalog, self._config.source.limit)
         tables = [self._catalog.read_part(self._store, item.part).slice(0, item.num_clips) for item in items]
         clips = pa.concat_tables(tables)
         stored = clips.filter(pc.is_in(clips["clip_id"], value_set=self._frames.addresses["clip_id"]))
+        self.similarity = compare_captions(
+            self._config, self._store, self._catalog, self._frames, executor, on_progress
+        )
         self._selected = select_clips(
             stored,
-            self._frames.quality,
+            self.similarity.added_to(self._frames.quality),
             self._config.filters,
             groups=self._config.groups,
             vectors=self._frames.vectors,
@@ -200,9 +204,15 @@ class RecipeStage:
             "catalog": self._catalog.key,
             "frames": self._frames.frames_key,
             **woven.inputs(),
+            **self._similarity_input(),
             **({"retries": retries} if (retries := retry_identity(self._store)) else {}),
         }
         return _Planned(entry, woven, inputs, make_fingerprint(entry.settings, inputs))
+
+    def _similarity_input(self) -> dict[str, str]:
+        """Cosines decide which clips there are only where a threshold is set."""
+        is_asked = self._config.filters.caption_similarity.is_bounded
+        return {"caption_similarity": self.similarity.sha256} if is_asked else {}
 
     def _write_shards(
         self, planned: Sequence[_Planned], executor: Executor, on_progress: OnProgress
@@ -261,6 +271,7 @@ class RecipeStage:
             frames=self._frames,
             woven=entry.woven,
             audit=self.audit,
+            similarity=self.similarity,
             store=self._store,
         )
         is_new = publish(self._store, manifest, replace=replace)

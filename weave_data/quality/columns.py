@@ -11,10 +11,20 @@ import pyarrow.compute as pc
 
 from weave_data.errors import AccountingError
 
-__all__ = ["VIDEO_COLUMNS", "measured", "quality_column"]
+__all__ = ["NULLABLE_COLUMNS", "SIMILARITY_SCHEMA", "VIDEO_COLUMNS", "measured", "quality_column"]
 
 VIDEO_COLUMNS = frozenset({"duration_seconds", "frame_rate", "motion"})
 """Of a picture these say nothing."""
+
+NULLABLE_COLUMNS = frozenset({"caption_similarity"})
+"""Not known of every clip; a threshold asks only those of which they are."""
+
+SIMILARITY_SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("caption_similarity", pa.float32()),  # -1..1; null: the clip has no caption
+    ]
+)
 
 
 def measured(clips: pa.Table, quality: pa.Table) -> pa.Table:
@@ -46,10 +56,11 @@ def quality_column(name: str, clips: pa.Table, quality: pa.Table) -> npt.NDArray
     Args:
         name: One of `config.quality.FILTER_COLUMNS`.
         clips: CLIP_SCHEMA[n].
-        quality: QUALITY_SCHEMA[n], in the order of `clips`.
+        quality: QUALITY_SCHEMA[n], in the order of `clips`, with the column `caption_similarity` where
+            it was measured.
 
     Returns:
-        float32[n], or int64[n] for counts (bytes, characters, px).
+        float32[n], or int64[n] for counts (bytes, characters, px). NaN where `caption_similarity` is null.
 
     Raises:
         AccountingError: A value is not a number.
@@ -64,6 +75,10 @@ def quality_column(name: str, clips: pa.Table, quality: pa.Table) -> npt.NDArray
             values = (quality["width"].to_numpy() / height).astype(np.float32)
         case "width" | "height":
             values = quality[name].to_numpy().astype(np.int64)
+        case "caption_similarity":
+            if name not in quality.column_names:
+                return np.full(len(clips), np.nan, np.float32)
+            return np.asarray(quality[name].to_numpy(), dtype=np.float32)
         case _:
             values = quality[name].to_numpy()
     is_odd = np.isnan(values)

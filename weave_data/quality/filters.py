@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from weave_data.config.quality import FILTER_COLUMNS, FiltersConfig
-from weave_data.quality.columns import VIDEO_COLUMNS, measured, quality_column
+from weave_data.errors import AccountingError
+from weave_data.quality.columns import NULLABLE_COLUMNS, VIDEO_COLUMNS, measured, quality_column
 from weave_data.quality.reasons import FilterReason
 from weave_data.quality.rejects import filter_rejects
 from weave_data.records import REJECT_SCHEMA, StageCount
@@ -34,7 +35,7 @@ def apply_filters(
     Args:
         clips: CLIP_SCHEMA of decoded clips, in catalog order.
         quality: QUALITY_SCHEMA of at least these clips, any order; a column `part` names the part of
-            each reject where it is there.
+            each reject where it is there; a threshold on `caption_similarity` needs that column.
         filters: Thresholds; bounds are inclusive, compared in the column's own type.
 
     Returns:
@@ -42,7 +43,7 @@ def apply_filters(
         count, exact duplicates as `duplicates` and thresholds as `filtered`.
 
     Raises:
-        AccountingError: A clip was not measured, or a value is not a number.
+        AccountingError: A clip or a column with a threshold was not measured, or a value is not a number.
     """
     rows = measured(clips, quality)
     parts = rows["part"] if "part" in rows.column_names else None
@@ -79,8 +80,10 @@ def _thresholds(
     is_video = pc.equal(clips["media"], "video").to_numpy()
     for name in FILTER_COLUMNS:
         bounds = filters.range_of(name)
-        if bounds.min is None and bounds.max is None:
+        if not bounds.is_bounded:
             continue
+        if name in NULLABLE_COLUMNS and name not in rows.column_names:
+            raise AccountingError(f"filters.{name} is set and was not measured; please report this")
         values = quality_column(name, clips, rows)
         asked: Any = is_video if name in VIDEO_COLUMNS else True
         for word, bound in (("min", bounds.min), ("max", bounds.max)):

@@ -32,6 +32,8 @@ class FilterReason(str, enum.Enum):
     ABOVE_MAX_SHARPNESS = "above_max_sharpness"
     BELOW_MIN_LUMA = "below_min_luma"
     ABOVE_MAX_LUMA = "above_max_luma"
+    BELOW_MIN_CAPTION_SIMILARITY = "below_min_caption_similarity"
+    ABOVE_MAX_CAPTION_SIMILARITY = "above_max_caption_similarity"
     EXACT_DUPLICATE = "exact_duplicate"
     NEAR_DUPLICATE = "near_duplicate"
     VAL_LEAK = "val_leak"

@@ -166,6 +166,7 @@ def _sentences(manifest: Manifest) -> list[str]:
     if filters:
         named = ", ".join(f"`{name}: {show_value(value)}`" for name, value in filters.items())
         found.append(f"Clips were filtered: {named}.")
+    found += _similarity_sentence(manifest.float_stages.get("caption_similarity", {}))
     groups = manifest.float_stages.get("groups", {})
     if groups.get("mean_pair_cosine") is not None:
         found.append(
@@ -173,6 +174,15 @@ def _sentences(manifest: Manifest) -> list[str]:
             f"(clips put together at random: {groups['random_pair_cosine']:.4f})."
         )
     return found
+
+
+def _similarity_sentence(told: Mapping[str, Any]) -> list[str]:
+    if "missing" in told:
+        return [f"`caption_similarity` was not measured: {told['missing']}."]
+    if not told:
+        return []
+    about = f"Median cosine of {told['clips']:,} captions and their clips (`caption_similarity`)"
+    return [f"{about}: {told['median']:.4f}."]
 
 
 def split_rows(manifest: Manifest) -> list[_SplitRow]:

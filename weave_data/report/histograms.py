@@ -66,11 +66,11 @@ class Histogram:
 def quality_histograms(
     clips: pa.Table, quality: pa.Table, filters: Mapping[str, Mapping[str, float | None]]
 ) -> list[Histogram]:
-    """One histogram for each column that filters can ask for.
+    """One histogram for each column that filters can ask for and that is known of some clip.
 
     Args:
         clips: CLIP_SCHEMA[n].
-        quality: QUALITY_SCHEMA[n], in the same order.
+        quality: QUALITY_SCHEMA[n], in the same order, and `caption_similarity` where it was measured.
         filters: `min` and `max` by column, as a manifest's configuration holds them.
     """
     if not len(clips):
@@ -79,6 +79,9 @@ def quality_histograms(
     for name in FILTER_COLUMNS:
         bounds = filters.get(name) or {}
         values = quality_column(name, clips, quality).astype(np.float64)
+        values = values[~np.isnan(values)]
+        if not len(values):
+            continue
         found.append(histogram(name, values, low=bounds.get("min"), high=bounds.get("max")))
     return found
 

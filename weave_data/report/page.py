@@ -80,6 +80,7 @@ def render_report(inputs: ReportInputs) -> str:
         ],
         histograms=quality_histograms(inputs.stored.clips, inputs.stored.quality, filters),
         filters=sorted(flatten_settings(filters).items()),
+        unmeasured=_unmeasured(inputs.manifests),
         models=_models(inputs.manifests),
         rebuild=rebuild_yaml(inputs.manifests),
         chart_size=(WIDTH, HEIGHT),
@@ -158,6 +159,12 @@ def _counts(manifests: Sequence[Manifest]) -> list[dict[str, Any]]:
         }
         for count, names in rows
     ]
+
+
+def _unmeasured(manifests: Sequence[Manifest]) -> str:
+    """Why captions were not compared with their clips; empty when they were, or nobody said."""
+    told = [manifest.float_stages.get("caption_similarity", {}) for manifest in manifests]
+    return next((str(values["missing"]) for values in told if "missing" in values), "")
 
 
 def _models(manifests: Sequence[Manifest]) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from weave_data.catalog.committed import Catalog, read_catalog
 from weave_data.decode import frame_tar_key
 from weave_data.decode.layers import read_layers
 from weave_data.embed import read_vectors
+from weave_data.quality import SIMILARITY_SCHEMA
 from weave_data.records import CLIP_SCHEMA, QUALITY_SCHEMA, REJECT_SCHEMA, Part
 from weave_data.shard import Manifest
 from weave_data.storage import Store
@@ -63,7 +64,7 @@ class StoredClips:
 
     Attributes:
         clips: CLIP_SCHEMA[n] of the decoded clips.
-        quality: QUALITY_SCHEMA[n], in the same order.
+        quality: QUALITY_SCHEMA[n], in the same order, and `caption_similarity` where it was measured.
         frames: A frame of the middle of each decoded clip, by clip id.
         captions: Of every clip in those parts, by clip id.
         num_parts: How many parts were read.
@@ -100,13 +101,34 @@ def read_stored_clips(store: Store, manifests: Sequence[Manifest], *, seed: int 
             seen.add(part.sha256)
             captions.update(zip(clips["clip_id"].to_pylist(), clips["caption"].to_pylist(), strict=True))
             _count_licences(clips, licences)
-            quality = _read_part(store, frames_key, part.name, frames)
-            measures.append(quality)
-            tables.append(clips.take(pc.index_in(quality["clip_id"], value_set=_array(clips["clip_id"]))))
+            told = _read_part(store, frames_key, part.name, frames)
+            measures.append(told)
+            tables.append(clips.take(pc.index_in(told["clip_id"], value_set=_array(clips["clip_id"]))))
+    quality = _with_similarity(pa.concat_tables(measures), store, manifests, [part for _, _, part in places])
     return StoredClips(
-        pa.concat_tables(tables), pa.concat_tables(measures), frames, captions,
+        pa.concat_tables(tables), quality, frames, captions,
         len(places), all_parts, dict(sorted(licences.items())),
     )  # fmt: skip
+
+
+def _with_similarity(
+    quality: pa.Table, store: Store, manifests: Sequence[Manifest], parts: Sequence[Part]
+) -> pa.Table:
+    """`quality` with the cosines of the manifests' embedder; as it is when nothing was compared."""
+    told = (manifest.float_stages.get("caption_similarity", {}) for manifest in manifests)
+    keys = dict.fromkeys(values["key"] for values in told if "key" in values)
+    tables = [SIMILARITY_SCHEMA.empty_table()]
+    for key in keys:
+        for part in parts:
+            prefix = f"similarities/{key}/{part.name}-"
+            names = [info.key for info in store.list(prefix)]
+            ours = [name for name in names if "-" not in name.removeprefix(prefix)]  # not of part `<name>-2`
+            tables += [read_table_bytes(store.get(name), schema=SIMILARITY_SCHEMA) for name in ours]
+    if not keys:
+        return quality
+    found = pa.concat_tables(tables)
+    rows = pc.index_in(quality["clip_id"], value_set=_array(found["clip_id"]))
+    return quality.append_column("caption_similarity", found["caption_similarity"].take(rows))
 
 
 def read_licences(store: Store, manifests: Sequence[Manifest], *, seed: int = 7) -> Licences:

@@ -158,6 +158,10 @@ def _kind(room: str, info: ObjectInfo, reachable: Reachable) -> str | None:
             stem = levels[3].removesuffix(".parquet").rpartition("-")[0]
             is_needed = levels[1] in reachable.names | reachable.embed_keys and stem in reachable.parts
             return None if is_needed or reachable.keeps_vectors else "vectors"
+        case "similarities" if len(levels) == 3:
+            stem = levels[2].removesuffix(".parquet").rpartition("-")[0]
+            is_needed = levels[1] in reachable.similarity_keys and stem in reachable.parts
+            return None if is_needed else "similarities"
         case "groups" | "plans" if len(levels) == 2:
             return None if info.key in reachable.names else room
         case "rejects" if len(levels) == 2:

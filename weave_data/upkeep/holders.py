@@ -30,7 +30,7 @@ class Holders:
 
     Attributes:
         catalogs: Keys of complete catalogs, holding or not: all of them get the new key.
-        tables: `groups/`, `plans/`, `rejects/`, `embeddings/`, `duplicates/`.
+        tables: `groups/`, `plans/`, `rejects/`, `embeddings/`, `duplicates/`, `similarities/`.
         layers: Index objects of layers; of the index or of its rejects.
         unfinished: Objects without what makes them complete, which can't be looked into: they go.
         shards: Shards that hold a clip.
@@ -64,7 +64,7 @@ def find_holders(store: Store, ids: pa.Array) -> Holders:
                 _catalog(info, keys, found)
             case "frames" if info.key.count("/") == 4:
                 _frames(store, info, keys, ids, found)
-            case "groups" | "plans" | "rejects" | "embeddings" | "duplicates":
+            case "groups" | "plans" | "rejects" | "embeddings" | "duplicates" | "similarities":
                 if parquet_holds(store, info.key, info.size_bytes, ids):
                     found.tables.append(info.key)
                     found.num_bytes += info.size_bytes

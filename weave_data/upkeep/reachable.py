@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from weave_data.embed import embed_key
+from weave_data.embed import caption_embed_key, embed_key
 from weave_data.frame_policy import linspace_table
 from weave_data.keyed_hash import keyed_hashes
 from weave_data.shard import Manifest, ShardEntry
@@ -40,7 +40,8 @@ class Reachable:
         shards: Keys of shards.
         fingerprints: Of the manifests.
         names: Every string in their inputs: stage keys and sums.
-        embed_keys: Stage keys of vectors that a recipe grouped by.
+        embed_keys: Stage keys of vectors that a recipe grouped by or was filtered by, captions' included.
+        similarity_keys: Stage keys of cosines that a report shows.
         parts: Names of the parts of their catalogs.
         frames: uint64, ascending: hashes of (clip, frame index) that a plan shows.
         tars: Keys of tars that reference shards address.
@@ -53,6 +54,7 @@ class Reachable:
     fingerprints: frozenset[str]
     names: frozenset[str]
     embed_keys: frozenset[str]
+    similarity_keys: frozenset[str]
     parts: frozenset[str]
     frames: npt.NDArray[np.uint64]
     tars: frozenset[str]
@@ -79,6 +81,11 @@ def find_reachable(store: Store, manifests: Sequence[Manifest]) -> Reachable:
         fingerprints=frozenset(manifest.fingerprint for manifest in manifests),
         names=frozenset(name for manifest in manifests for name in flat_values(manifest.inputs)),
         embed_keys=frozenset(key for manifest in manifests for key in _embed_keys(manifest)),
+        similarity_keys=frozenset(
+            m.float_stages["caption_similarity"].get("key", "")
+            for m in manifests
+            if "caption_similarity" in m.float_stages
+        ),
         parts=frozenset(entry.part for key in catalogs for entry in catalog_entries(store, key)),
         frames=np.unique(np.concatenate(frames)),
         tars=frozenset(tars),
@@ -88,10 +95,11 @@ def find_reachable(store: Store, manifests: Sequence[Manifest]) -> Reachable:
 
 
 def _embed_keys(manifest: Manifest) -> Iterator[str]:
-    """Key of the vectors of frames that a recipe was grouped by, as its settings give it."""
+    """Keys of the vectors of frames and captions that a recipe was made with, as its settings give them."""
     if "embedding" in manifest.configuration:
         identity = dict(manifest.configuration["embedding"])
         yield embed_key(identity, frames_key=manifest.inputs["frames"], policy="linspace")
+        yield caption_embed_key(identity)
 
 
 def _groups_captions(manifest: Manifest) -> bool:
