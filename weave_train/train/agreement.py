@@ -6,17 +6,27 @@ others in a collective until that times out, hours later and without a reason.
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import torch
 
 from weave_data.errors import TrainingError, WeaveError
 from weave_train.launch import Launch
 
-__all__ = ["raise_together"]
+__all__ = ["PeerError", "raise_together"]
 
 _MOST_NAMED = 4
 
 
-def raise_together(failure: WeaveError | None, launch: Launch) -> None:
+class PeerError(TrainingError):
+    """Another rank failed; this one ends with it and with its exit code."""
+
+    def __init__(self, message: str, *, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def raise_together(failure: WeaveError | None, launch: Launch) -> NoReturn:
     """Call on every rank when at least one failed: each raises its own error, or names the others'.
 
     Args:
@@ -26,13 +36,13 @@ def raise_together(failure: WeaveError | None, launch: Launch) -> None:
     Raises:
         WeaveError: Always.
     """
-    told: list[str | None] = [None] * launch.world_size
+    told: list[tuple[str, int] | None] = [None] * launch.world_size
     if launch.world_size > 1:
-        torch.distributed.all_gather_object(told, None if failure is None else str(failure))
+        ours = None if failure is None else (str(failure), failure.exit_code)
+        torch.distributed.all_gather_object(told, ours)
     if failure is not None:
         raise failure
-    failed = [f"rank {rank}: {message}" for rank, message in enumerate(told) if message is not None]
+    failed = [(rank, *what) for rank, what in enumerate(told) if what is not None]
+    reasons = "; ".join(f"rank {rank}: {message}" for rank, message, _ in failed[:_MOST_NAMED])
     more = f" (and {len(failed) - _MOST_NAMED} more)" if len(failed) > _MOST_NAMED else ""
-    raise TrainingError(
-        f"stopped with the others, nothing is wrong here; {'; '.join(failed[:_MOST_NAMED])}{more}"
-    )
+    raise PeerError(f"ends with {reasons}{more}", exit_code=failed[0][2])

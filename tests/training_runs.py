@@ -17,7 +17,7 @@ from weave_train.plugin import run_ranks
 
 NUM_STEPS = 30
 STOPPED_AT = 13
-_REPOSITORY = Path(__file__).parents[2]
+_REPOSITORY = Path(__file__).parents[1]
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(_REPOSITORY)}
 
 
@@ -56,8 +56,8 @@ class Training:
         return self._execute([sys.executable, "-m", "weave_train", *arguments])
 
     def script(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a script beside this file."""
-        return self._execute([sys.executable, str(Path(__file__).parent / name), *arguments])
+        """Run a script of tests/train_engine."""
+        return self._execute([sys.executable, str(Path(__file__).parent / "train_engine" / name), *arguments])
 
     def copy(self, run_id: str, new_id: str) -> None:
         """Another run with the same past."""

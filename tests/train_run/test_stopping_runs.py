@@ -1,0 +1,106 @@
+"""A run that is asked to stop, killed, or fails on one rank: what it leaves, and how fast it ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from training_runs import Training, column
+
+from weave_train.numbers.hooks import read_metrics
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
+
+_TRAIN = """
+import sys
+from weave_train.plugin import run_ranks
+sys.exit(run_ranks([sys.executable, "-m", "weave_train", "pretrain", *sys.argv[1:]], num_ranks=2))
+"""
+
+
+def start(training: Training, run_id: str, *extra: str) -> subprocess.Popen[str]:
+    """Two ranks below a launcher of their own, as the plugin starts them."""
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", _TRAIN, *training.flags(run_id, "--zero_stage", "2", *extra)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_steps(training: Training, run_id: str, count: int) -> None:
+    deadline = time.monotonic() + 300
+    while len(read_metrics(training.root / run_id)) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def wait_for_end(processes: list[psutil.Process]) -> None:
+    """All of them are gone, or nobody's but a zombie."""
+    _, alive = psutil.wait_procs(processes, timeout=120)
+    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
+
+
+@pytest.fixture(scope="module")
+def unbroken(training: Training) -> Path:
+    return training.start("unbroken", "--zero_stage", "2")
+
+
+def test_sigterm_saves_once_on_all_ranks_and_exits_with_0(training: Training, unbroken: Path) -> None:
+    launcher = start(training, "terminated")
+    wait_for_steps(training, "terminated", 3)
+    launcher.send_signal(signal.SIGTERM)
+    _, errors = launcher.communicate(timeout=300)
+    assert launcher.returncode == 0, errors
+    taken = len(read_metrics(training.root / "terminated"))
+    assert 3 <= taken < 30
+    steps = sorted(path.name for path in (training.root / "terminated" / "checkpoints").glob("step-*"))
+    assert steps == [f"step-{taken:06d}"]
+    resumed = training.start("terminated", "--zero_stage", "2")
+    assert column(resumed, "Ledger") == column(unbroken, "Ledger")
+    assert column(resumed, "Loss (Raw)") == pytest.approx(column(unbroken, "Loss (Raw)"), rel=1e-6)
+
+
+def test_ranks_do_not_outlive_a_killed_launcher(training: Training) -> None:
+    launcher = start(training, "orphaned")
+    wait_for_steps(training, "orphaned", 1)
+    ranks = psutil.Process(launcher.pid).children(recursive=True)
+    assert len(ranks) >= 2
+    launcher.kill()
+    launcher.communicate(timeout=60)
+    wait_for_end(ranks)
+
+
+def test_a_rank_that_cannot_decode_a_frame_ends_all_of_them_with_its_reason(
+    training: Training, tmp_path: Path
+) -> None:
+    broken = tmp_path / "woven"
+    manifest = Path(training.manifest)
+    shutil.copytree(manifest.parents[1], broken)
+    shard = max(broken.rglob("train/**/shard-*.parquet"))
+    content = bytearray(shard.read_bytes())
+    start_of_image = content.index(b"\xff\xd8\xff")
+    content[start_of_image : start_of_image + 64] = bytes(64)
+    shard.write_bytes(content)
+    launcher = start(
+        Training(str(broken / manifest.parent.name / manifest.name), tmp_path / "runs"), "broken"
+    )
+    _, errors = launcher.communicate(timeout=300)
+    assert launcher.returncode == 5
+    assert "can't be decoded" in errors
+    assert "sample " in errors
+    assert "Traceback" not in errors
