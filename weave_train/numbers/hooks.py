@@ -8,35 +8,14 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
+
+from weave_train.numbers.step_report import StepReport
 
 __all__ = ["Hook", "JsonlTracker", "LossCurve", "ProgressLine", "StepReport", "read_metrics"]
 
 _SMOOTHING_STEPS = 128
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """One optimizer step, all ranks together.
-
-    `loss` is per supervised token; `step_seconds` includes `data_wait_seconds`, the time this rank
-    waited for rows. `ledger` is the hash chain over all sample ids so far.
-    """
-
-    step: int
-    num_steps: int
-    epoch: int
-    loss: float
-    learning_rate: float
-    grad_norm: float
-    step_seconds: float
-    data_wait_seconds: float
-    rows: int
-    tokens: int
-    supervised_tokens: int
-    ledger: str
 
 
 class Hook(Protocol):

@@ -1,0 +1,122 @@
+"""The FLOP convention against torch's own counter, on a real ViT and a real Llama."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from tiny_vlm import make_batch, make_vlm
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from weave_data.torchvision_ops import install
+from weave_train.models.model import VideoLanguageModel
+from weave_train.numbers import Flops, FlopsModel, flops_model
+from weave_train.rows.batch import Batch, dummy_batch
+
+TRAINED = {
+    "align": ("projector",),
+    "finetune": ("projector", "language"),
+    "full-finetune": ("projector", "language", "vision"),
+}
+
+
+@pytest.fixture
+def vlm() -> VideoLanguageModel:
+    return make_vlm()
+
+
+def train_parts(vlm: VideoLanguageModel, names: tuple[str, ...]) -> None:
+    vlm.tower.requires_grad_("vision" in names)
+    vlm.core.projector.requires_grad_("projector" in names)
+    vlm.core.language_model.requires_grad_("language" in names)
+
+
+def measured(vlm: VideoLanguageModel, batch: Batch) -> int:
+    """What torch computes forward and backward, attention as plain matrix products."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        vlm.core(vlm.tower(batch.pixels), batch).backward()
+    return int(counter.get_total_flops())
+
+
+def with_full_attention(model: FlopsModel) -> FlopsModel:
+    """Torch multiplies the whole square of a causal model's scores."""
+    attention = model.layers_attention
+    return dataclasses.replace(
+        model, layers_attention=dataclasses.replace(attention, width=2 * attention.width)
+    )
+
+
+@pytest.mark.parametrize("stage", TRAINED)
+@pytest.mark.parametrize("recompute", [False, True])
+def test_hardware_flops_are_those_torch_counts(vlm: VideoLanguageModel, stage: str, recompute: bool) -> None:
+    train_parts(vlm, TRAINED[stage])
+    if recompute:
+        vlm.core.recompute_activations()
+    vlm.core.train()
+    batch = make_batch(vlm, [4, 1, 0, 2])
+    model = with_full_attention(flops_model(vlm, recompute=recompute))
+    assert model.of_batch(batch).hardware == pytest.approx(measured(vlm, batch), rel=1e-9)
+
+
+@pytest.mark.parametrize("stage", TRAINED)
+def test_model_flops_are_those_of_rows_without_padding(vlm: VideoLanguageModel, stage: str) -> None:
+    train_parts(vlm, TRAINED[stage])
+    model = with_full_attention(flops_model(vlm, recompute=True))
+    alone = sum(measured(vlm, make_batch(vlm, [frames])) for frames in (4, 1, 2))
+    assert model.of_batch(make_batch(vlm, [4, 1, 2])).model == pytest.approx(alone, rel=1e-9)
+
+
+def test_a_frozen_language_model_costs_two_thirds_of_a_trained_one(vlm: VideoLanguageModel) -> None:
+    train_parts(vlm, TRAINED["finetune"])
+    trained = flops_model(vlm, recompute=False).layers
+    train_parts(vlm, TRAINED["align"])
+    frozen = flops_model(vlm, recompute=False).layers
+    assert frozen.model_flops(1) == pytest.approx(4 * frozen.forward)
+    assert trained.model_flops(1) == pytest.approx(6 * frozen.forward)
+
+
+def test_causal_attention_counts_half_the_pairs(vlm: VideoLanguageModel) -> None:
+    model = flops_model(vlm, recompute=False)
+    # two layers of width 96, forward and backward: 3 * 4 * 2 * 96 for each of 100 * 100 / 2 pairs
+    short, twice = (model.of_rows([n], num_frames=0, num_supervised=0) for n in (100, 200))
+    assert twice - 2 * short == pytest.approx(3 * 4 * 2 * 96 * (200**2 - 2 * 100**2) / 2)
+
+
+def test_a_dummy_batch_is_no_useful_work(vlm: VideoLanguageModel) -> None:
+    model = flops_model(vlm, recompute=False)
+    flops = model.of_batch(dummy_batch(pad_id=0, settings=vlm.settings))
+    assert flops.model == 0
+    assert flops.hardware > 0
+    assert flops + Flops(1.0, 2.0) == Flops(1.0, flops.hardware + 2.0)
+
+
+def test_partitioned_parameters_count_as_whole() -> None:
+    whole, cut = make_vlm(), make_vlm()
+    for parameter in cut.core.parameters():
+        parameter.ds_shape, parameter.ds_numel = parameter.shape, parameter.numel()  # type: ignore[attr-defined]
+        parameter.data = torch.empty(0)
+    assert flops_model(cut, recompute=True) == flops_model(whole, recompute=True)
+
+
+def test_grouped_keys_and_a_tied_head_are_counted_as_they_multiply() -> None:
+    install()
+    from transformers import LlamaConfig
+
+    vlm = make_vlm(
+        LlamaConfig(
+            vocab_size=320,
+            hidden_size=64,
+            intermediate_size=160,
+            num_hidden_layers=3,
+            num_attention_heads=8,
+            num_key_value_heads=2,
+            head_dim=16,
+            tie_word_embeddings=True,
+        )
+    )
+    vlm.core.requires_grad_(True).train()
+    batch = make_batch(vlm, [3, 1])
+    model = with_full_attention(flops_model(vlm, recompute=False))
+    assert model.of_batch(batch).hardware == pytest.approx(measured(vlm, batch), rel=1e-9)

@@ -1,0 +1,255 @@
+"""How many floating-point operations a batch takes: one convention, written down.
+
+A weight that multiplies a token costs
+
+    2N   forward, always
+    4N   where the gradient passes on to what lies below (a frozen language model above a trained
+         projector), or where only the weight's own gradient is needed (the first layer of all)
+    6N   where both are: a trained weight with something trained below it
+
+so a frozen tower costs 2N, and what is trained is read from `requires_grad`, weight by weight.
+Attention costs 4 * d a pair of positions forward (scores and values, d = heads * head size), three
+times that where gradients pass; a causal model has half of the S * S pairs. Embedding look-ups,
+norms, activations and the softmax are not counted; the head is, at supervised positions only.
+
+    model FLOPs      rows at their true lengths, nothing twice: MFU
+    hardware FLOPs   what is really computed: padding, dummy frames, decoder layers run again
+                     (all but a layer's last matrix, where torch stops): HFU
+
+Flash attention's own recomputation of scores and a padded batch's full square are in neither.
+
+Source:
+    PaLM (arXiv 2204.02311), appendix B, for MFU and HFU. Differs: causal attention is halved, frozen
+    parts cost what they do. Checked against `torch.utils.flop_counter` in the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from weave_train.models.model import VideoLanguageModel
+from weave_train.rows.batch import Batch
+
+__all__ = ["Flops", "FlopsModel", "flops_model"]
+
+
+@dataclass(frozen=True)
+class Flops:
+    """`model` and `hardware` FLOPs of a batch; adds up over micro-steps and ranks."""
+
+    model: float = 0.0
+    hardware: float = 0.0
+
+    def __add__(self, other: Flops) -> Flops:
+        return Flops(self.model + other.model, self.hardware + other.hardware)
+
+
+@dataclass(frozen=True)
+class _Matrices:
+    """Weights that multiply every token of a part.
+
+    Attributes:
+        forward: Elements.
+        own_gradient: Of those, elements with a gradient.
+        passed: Of those, elements through which a gradient passes down.
+        again: Of those, elements that are multiplied once more in backward.
+    """
+
+    forward: int = 0
+    own_gradient: int = 0
+    passed: int = 0
+    again: int = 0
+
+    def model_flops(self, tokens: float) -> float:
+        return 2.0 * tokens * (self.forward + self.own_gradient + self.passed)
+
+    def hardware_flops(self, tokens: float) -> float:
+        return self.model_flops(tokens) + 2.0 * tokens * self.again
+
+
+@dataclass(frozen=True)
+class _Attention:
+    """`width`: heads * head size, summed over layers; gradients pass, or the forward is run again."""
+
+    width: int
+    is_passed: bool
+    is_again: bool
+
+    def model_flops(self, pairs: float) -> float:
+        return 4.0 * pairs * self.width * (3 if self.is_passed else 1)
+
+    def hardware_flops(self, pairs: float) -> float:
+        return self.model_flops(pairs) + (4.0 * pairs * self.width if self.is_again else 0.0)
+
+
+@dataclass(frozen=True)
+class FlopsModel:
+    """FLOPs of batches of one model in one stage; plain numbers, made by `flops_model`.
+
+    Attributes:
+        patches_per_frame: P, tokens of a frame.
+        frame_positions: P and the tower's prefix tokens.
+    """
+
+    patches_per_frame: int
+    frame_positions: int
+    patch_embedding: _Matrices
+    tower: _Matrices
+    tower_attention: _Attention
+    projector: _Matrices
+    layers: _Matrices
+    layers_attention: _Attention
+    head: _Matrices
+
+    def of_batch(self, batch: Batch) -> Flops:
+        """FLOPs of one micro-step, forward and backward.
+
+        Reads sizes only; give the batch before it goes to the device, or it waits for the device.
+        A dummy batch costs hardware FLOPs and no model FLOPs.
+        """
+        rows, longest = batch.input_ids.shape
+        lengths = batch.attention_mask.sum(dim=1).tolist() if batch.sample_ids else []
+        return Flops(
+            model=self.of_rows(
+                lengths,
+                num_frames=int(batch.frames_per_row.sum()),
+                num_supervised=batch.num_supervised,
+            ),
+            hardware=self.of_padded(
+                rows=rows,
+                longest=longest,
+                num_frames=len(batch.pixels),
+                num_supervised=max(1, batch.num_supervised),
+            ),
+        )
+
+    def of_rows(self, lengths: Sequence[int], *, num_frames: int, num_supervised: int) -> float:
+        """Model FLOPs of rows, forward and backward.
+
+        Args:
+            lengths: Tokens of each row, visual and text.
+            num_frames: Of all rows.
+            num_supervised: Tokens of all rows that enter the loss.
+        """
+        return (
+            self.patch_embedding.model_flops(num_frames * self.patches_per_frame)
+            + self.tower.model_flops(num_frames * self.frame_positions)
+            + self.tower_attention.model_flops(num_frames * self.frame_positions**2)
+            + self.projector.model_flops(num_frames * self.patches_per_frame)
+            + self.layers.model_flops(sum(lengths))
+            + self.layers_attention.model_flops(sum(length**2 for length in lengths) / 2)
+            + self.head.model_flops(num_supervised)
+        )
+
+    def of_padded(self, *, rows: int, longest: int, num_frames: int, num_supervised: int) -> float:
+        """Hardware FLOPs of a batch, forward and backward.
+
+        Args:
+            rows: Of the batch.
+            longest: Positions of every row, padding included.
+            num_frames: That go through the tower, a dummy frame included.
+            num_supervised: Positions whose logits are made.
+        """
+        return (
+            self.patch_embedding.hardware_flops(num_frames * self.patches_per_frame)
+            + self.tower.hardware_flops(num_frames * self.frame_positions)
+            + self.tower_attention.hardware_flops(num_frames * self.frame_positions**2)
+            + self.projector.hardware_flops(num_frames * self.patches_per_frame)
+            + self.layers.hardware_flops(rows * longest)
+            + self.layers_attention.hardware_flops(rows * longest**2 / 2)
+            + self.head.hardware_flops(num_supervised)
+        )
+
+
+def flops_model(vlm: VideoLanguageModel, *, recompute: bool) -> FlopsModel:
+    """Count a model's weights once, for `FlopsModel.of_batch` at every step.
+
+    Args:
+        vlm: With `requires_grad` as the stage trains it; before or after an engine took it, also on
+            the meta device.
+        recompute: Decoder layers are run again in backward (`recompute_activations`).
+    """
+    vit, spec = vlm.tower.vit, vlm.tower.spec
+    language = vlm.core.language_model
+    blocks = list(vit.blocks)[:-1]  # the last block's output is not used, and it does not run
+    head = language.get_output_embeddings()
+    patch = _matrices([vit.patch_embed], is_reached=False)
+    tower = _matrices(blocks, is_reached=bool(patch.own_gradient))
+    is_tower_trained = bool(patch.own_gradient + tower.own_gradient)
+    projector = _matrices([vlm.core.projector], is_reached=is_tower_trained)
+    embedding = language.get_input_embeddings().weight
+    is_reached = is_tower_trained or bool(projector.own_gradient) or embedding.requires_grad
+    layers = _matrices([language.base_model], is_reached=is_reached, leave_out=head)
+    is_passed = is_reached or bool(layers.own_gradient)
+    config = language.config
+    return FlopsModel(
+        patches_per_frame=spec.patches_per_frame,
+        frame_positions=spec.patches_per_frame + vit.num_prefix_tokens,
+        patch_embedding=patch,
+        tower=tower,
+        tower_attention=_Attention(
+            width=sum(block.attn.num_heads * block.attn.head_dim for block in blocks),
+            is_passed=is_tower_trained,
+            is_again=False,
+        ),
+        projector=projector,
+        layers=_with_again(layers, language) if recompute else layers,
+        layers_attention=_Attention(
+            width=config.num_hidden_layers * config.num_attention_heads * _head_size(config),
+            is_passed=is_passed,
+            is_again=recompute,
+        ),
+        head=_matrices([head], is_reached=is_passed),
+    )
+
+
+def _head_size(config: Any) -> int:
+    size = getattr(config, "head_dim", None)
+    return int(size) if size else int(config.hidden_size // config.num_attention_heads)
+
+
+def _weights(modules: Iterable[nn.Module]) -> Iterator[nn.Parameter]:
+    """Weights that multiply tokens, in order; embeddings are looked up, vectors scale."""
+    for parent in modules:
+        for module in parent.modules():
+            weight = getattr(module, "weight", None)
+            if not isinstance(weight, nn.Parameter) or isinstance(module, nn.Embedding):
+                continue
+            # a partitioned parameter is empty; DeepSpeed keeps its shape beside it
+            if len(getattr(weight, "ds_shape", weight.shape)) >= 2:
+                yield weight
+
+
+def _matrices(
+    modules: Iterable[nn.Module], *, is_reached: bool, leave_out: nn.Module | None = None
+) -> _Matrices:
+    forward = own_gradient = passed = 0
+    left_out = None if leave_out is None else leave_out.weight
+    for weight in _weights(modules):
+        if weight is left_out:
+            continue
+        size = _size(weight)
+        forward += size
+        passed += size if is_reached else 0
+        own_gradient += size if weight.requires_grad else 0
+        is_reached = is_reached or weight.requires_grad
+    return _Matrices(forward, own_gradient, passed)
+
+
+def _with_again(layers: _Matrices, language: nn.Module) -> _Matrices:
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    again = 0
+    for layer in language.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            *repeated, _ = (_size(weight) for weight in _weights([layer]))
+            again += sum(repeated)
+    return _Matrices(layers.forward, layers.own_gradient, layers.passed, again)
+
+
+def _size(weight: nn.Parameter) -> int:
+    return int(getattr(weight, "ds_numel", weight.numel()))
