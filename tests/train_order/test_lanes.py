@@ -114,7 +114,10 @@ def test_positions_of_rows_are_uniform() -> None:
     for epoch in range(4):
         for step in range(order.num_steps):
             for row in order.rows(step, epoch=epoch):
-                table[(row.group.shard_index * 256 + row.group.group_index * 8) // 512, step * 8 // order.num_steps] += 1
+                table[
+                    (row.group.shard_index * 256 + row.group.group_index * 8) // 512,
+                    step * 8 // order.num_steps,
+                ] += 1
     expected = table.sum() / 64
     # whole groups move together, so counts vary group_rows times as much as single rows would
     chi_square = ((table - expected) ** 2 / expected).sum() / 8
