@@ -10,11 +10,14 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from weave_data.errors import ConfigError, WeaveError
+
+if TYPE_CHECKING:
+    from weave_train.config import PretrainConfig
 
 __all__ = ["app", "main"]
 
@@ -32,6 +35,7 @@ Flags are written --name value, --name=value, or --switch; dotted names reach in
   --model.finetune_*              epochs, max_steps, global_batch_size, per_device_batch_size,
                                   learning_rate, weight_decay, max_grad_norm, lr_scheduler_type,
                                   warmup_ratio, train_strategy
+  --num_ranks N                   start N ranks on this machine; --launcher ray: as Ray Train workers
   --zero_stage 0|1|2|3            or --deepspeed FILE
   --run_root_dir, --run_id        where the run lies
   --resume auto|never|DIR         auto continues the newest complete checkpoint of the run
@@ -57,6 +61,9 @@ def pretrain(context: typer.Context) -> None:
     overrides = [(path, value) for path, value in flags if path != "config"]
     config = load_pretrain_config(overrides, values=values)
 
+    if config.num_ranks is not None and "RANK" not in os.environ:
+        _start_ranks(config, config.num_ranks)
+        return
     from weave_train.engine.engine import leave_process_group
     from weave_train.launch import detect_launch
     from weave_train.train.loop import train
@@ -66,6 +73,20 @@ def pretrain(context: typer.Context) -> None:
     leave_process_group()
     if launch.is_first:
         print(f"step {result.final_step}, loss {result.final_loss:.4f}, run {result.run_dir}")
+
+
+def _start_ranks(config: PretrainConfig, num_ranks: int) -> None:
+    if config.launcher == "local":
+        from weave_train.plugin import run_local
+
+        code = run_local(config, num_ranks=num_ranks)
+        if code:
+            sys.exit(code if code > 0 else 1)
+        return
+    from weave_train.ray_launch import run_on_ray
+
+    result = run_on_ray(config, num_ranks=num_ranks)
+    print(f"step {result.final_step}, loss {result.final_loss:.4f}, run {result.run_dir}")
 
 
 @app.command()

@@ -23,11 +23,11 @@ from ruamel.yaml import YAML
 
 from weave_data.errors import ConfigError, TrainingError
 from weave_data.trainers import RunResult
-from weave_train.config import load_pretrain_config
+from weave_train.config import PretrainConfig, load_pretrain_config
 from weave_train.launch import PARENT_VARIABLE, free_port, rank_environment
 from weave_train.numbers.hooks import read_metrics
 
-__all__ = ["DeepSpeedTrainer", "run_ranks"]
+__all__ = ["DeepSpeedTrainer", "run_local", "run_ranks"]
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 10.0
@@ -56,15 +56,8 @@ class DeepSpeedTrainer:
             raise ConfigError("run_id: required: the result is read from that run's directory")
         flags = {**options, "dataset.manifest": manifest_uri}
         config = load_pretrain_config(list(flags.items()), origin="options")
-        with tempfile.TemporaryDirectory(prefix="weave-train-") as scratch:
-            # a file, not flags: values keep their types and no command line shows them
-            path = Path(scratch) / "pretrain.yaml"
-            yaml = YAML(typ="safe", pure=True)
-            with path.open("w", encoding="utf-8") as sink:
-                yaml.dump(config.model_dump(mode="json", exclude_none=True), sink)
-            command = [sys.executable, "-m", "weave_train", "pretrain", "--config", str(path)]
-            code = run_ranks(command, num_ranks=num_workers)
         run_dir = Path(config.run_root_dir) / config.resolved_run_id("")
+        code = run_local(config, num_ranks=num_workers)
         if code != 0:
             raise TrainingError(f"training in {run_dir} ended with exit code {code}; see the messages above")
         metrics = read_metrics(run_dir)
@@ -74,6 +67,19 @@ class DeepSpeedTrainer:
             final_step=int(metrics[-1][f"{prefix}/Step"]),
             final_loss=float(metrics[-1][f"{prefix}/Loss (Raw)"]),
         )
+
+
+def run_local(config: PretrainConfig, *, num_ranks: int) -> int:
+    """Train in processes of this machine; returns as `run_ranks` does."""
+    config = config.model_copy(update={"num_ranks": None})
+    with tempfile.TemporaryDirectory(prefix="weave-train-") as scratch:
+        # a file, not flags: values keep their types and no command line shows them
+        path = Path(scratch) / "pretrain.yaml"
+        yaml = YAML(typ="safe", pure=True)
+        with path.open("w", encoding="utf-8") as sink:
+            yaml.dump(config.model_dump(mode="json", exclude_none=True), sink)
+        command = [sys.executable, "-m", "weave_train", "pretrain", "--config", str(path)]
+        return run_ranks(command, num_ranks=num_ranks)
 
 
 def run_ranks(command: Sequence[str], *, num_ranks: int, environment: Mapping[str, str] | None = None) -> int:

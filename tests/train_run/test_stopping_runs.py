@@ -18,12 +18,6 @@ from weave_train.numbers.hooks import read_metrics
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
-_TRAIN = """
-import sys
-from weave_train.plugin import run_ranks
-sys.exit(run_ranks([sys.executable, "-m", "weave_train", "pretrain", *sys.argv[1:]], num_ranks=2))
-"""
-
 
 def start(training: Training, run_id: str, *extra: str) -> subprocess.Popen[str]:
     """Two ranks below a launcher of their own, as the plugin starts them."""
@@ -34,7 +28,10 @@ def start(training: Training, run_id: str, *extra: str) -> subprocess.Popen[str]
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
     return subprocess.Popen(
-        [sys.executable, "-c", _TRAIN, *training.flags(run_id, "--zero_stage", "2", *extra)],
+        [
+            *(sys.executable, "-m", "weave_train", "pretrain", "--num_ranks", "2"),
+            *training.flags(run_id, "--zero_stage", "2", *extra),
+        ],
         env=environment,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,

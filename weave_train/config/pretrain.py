@@ -31,7 +31,9 @@ def _one_or_more(value: Any) -> Any:
 class PretrainConfig(StrictModel):
     """Everything `weave-train pretrain` needs.
 
-    `zero_stage` null follows the stage's `train_strategy` (`fsdp-shard-grad-op` is ZeRO-2,
+    `num_ranks` starts that many ranks, as processes of this machine or, with `launcher: ray`, as workers
+    of Ray Train, which starts them anew `max_restarts` times; null: this process is a rank, as its
+    environment says. `zero_stage` null follows the stage's `train_strategy` (`fsdp-shard-grad-op` is ZeRO-2,
     `fsdp-full-shard` ZeRO-3). `resume: auto` continues the newest complete checkpoint of the run
     directory, `never` refuses a run directory that has one, a path is a step directory.
     `save_every_steps` null saves at the end of each epoch, or of the run when `max_steps` is set.
@@ -59,6 +61,9 @@ class PretrainConfig(StrictModel):
     wandb_project: str = "prismatic"
     wandb_entity: str | None = None
 
+    launcher: Literal["local", "ray"] = "local"
+    num_ranks: Count | None = None
+    max_restarts: Annotated[int, Field(ge=0)] = 0
     zero_stage: Annotated[int, Field(ge=0, le=3)] | None = None
     deepspeed: str | None = None
     max_steps: Count | None = None

@@ -93,6 +93,10 @@ def _stage_problems(config: PretrainConfig) -> list[str]:
         found.append(
             f"max_steps: {config.max_steps} contradicts model.finetune_max_steps {steps}; give one of them"
         )
+    if config.launcher == "ray" and config.num_ranks is None:
+        found.append("num_ranks: required with --launcher ray: how many workers Ray Train starts")
+    if config.max_restarts and config.launcher != "ray":
+        found.append("max_restarts: only --launcher ray starts ranks anew")
     return found
 
 

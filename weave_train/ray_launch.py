@@ -1,0 +1,108 @@
+"""Ranks as Ray Train workers: on a laptop, or wherever the cluster of a `ray job submit` has room.
+
+    weave-train pretrain --launcher ray --num_ranks 8 ...
+
+Each worker finds its rank in the environment that Ray Train sets, as under torchrun, and runs the same
+code: batches and losses are the same. A lost worker ends the group; with `--max_restarts n` Ray starts
+a new one, which continues the newest complete checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import asdict
+from typing import Any
+
+from weave_data.errors import DeviceError, TrainingError, WeaveError
+from weave_data.trainers import RunResult
+from weave_train.config import PretrainConfig
+
+__all__ = ["run_on_ray"]
+
+
+def run_on_ray(config: PretrainConfig, *, num_ranks: int) -> RunResult:
+    """Train in `num_ranks` Ray Train workers, one GPU each where the cluster has GPUs.
+
+    Args:
+        config: Checked; `run_root_dir` must be reachable by every node, or `checkpoint.uri` set.
+        num_ranks: World size.
+
+    Raises:
+        DeviceError: The cluster can't hold so many ranks.
+        WeaveError: As raised by the rank that failed first.
+        TrainingError: A rank died without saying why.
+    """
+    max_restarts = config.max_restarts
+    config = config.model_copy(update={"num_ranks": None, "launcher": "local", "max_restarts": 0})
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+
+    if not ray.is_initialized():
+        ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=True)
+    use_gpu = _check_room(ray.cluster_resources(), num_ranks)
+    with tempfile.TemporaryDirectory(prefix="weave-ray-train-") as scratch:
+        trainer = TorchTrainer(
+            _rank,
+            train_loop_config={"config": config.model_dump(mode="json")},
+            scaling_config=ScalingConfig(
+                num_workers=num_ranks,
+                use_gpu=use_gpu,
+                resources_per_worker={"GPU": 1} if use_gpu else {"CPU": 1},
+            ),
+            torch_config=TorchConfig(
+                backend="nccl" if use_gpu else "gloo", timeout_s=int(config.watch.collective_timeout_s)
+            ),
+            # nothing of a run lies here: checkpoints and metrics are the run directory's
+            run_config=RunConfig(
+                name="weave-train",
+                storage_path=os.environ.get("RAY_TRAIN_STORAGE", scratch),
+                failure_config=FailureConfig(max_failures=max_restarts),
+            ),
+        )
+        try:
+            result = trainer.fit()
+        except WorkerGroupError as error:
+            raise _cause(error.worker_failures) from error
+        except TrainingFailedError as error:
+            raise TrainingError(f"Ray Train: {error}") from error
+    return RunResult(**(result.metrics or {}))
+
+
+def _rank(options: dict[str, Any]) -> None:
+    import ray.train
+
+    from weave_train.launch import detect_launch
+    from weave_train.train.loop import train
+
+    config = PretrainConfig.model_validate(options["config"])
+    ray.train.report(asdict(train(config, detect_launch())))
+
+
+def _check_room(resources: dict[str, float], num_ranks: int) -> bool:
+    gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
+    if gpus >= num_ranks:
+        return True
+    if gpus:
+        raise DeviceError(
+            f"num_ranks: {num_ranks}, but the Ray cluster has {gpus} GPUs; start fewer ranks or add nodes"
+        )
+    if cpus < num_ranks:
+        raise DeviceError(
+            f"num_ranks: {num_ranks}, but the Ray cluster has {cpus} CPUs and no GPU; start fewer ranks"
+        )
+    return False
+
+
+def _cause(failures: dict[int, Exception]) -> WeaveError:
+    """The error of the lowest rank that says why, without Ray's wrapping."""
+    for rank in sorted(failures):
+        error: BaseException | None = failures[rank]
+        while error is not None:
+            if isinstance(error, WeaveError):
+                return error
+            error = getattr(error, "cause", None) or error.__cause__
+    first = next(iter(failures.items()), None)
+    return TrainingError(f"rank {first[0]} died: {first[1]}" if first else "a rank died without a word")
