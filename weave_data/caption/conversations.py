@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from weave_data.records import PLAN_SCHEMA
 
-__all__ = ["IMAGE_TOKEN", "make_conversations"]
+__all__ = ["IMAGE_TOKEN", "make_conversations", "make_dialogues"]
 
 IMAGE_TOKEN = "<image>"  # noqa: S105 (where the frames go, not a secret)
 """Stands for all frames of a sample; the trainer replaces it."""
@@ -41,13 +41,34 @@ def make_conversations(prompts: str | pa.StringArray, answers: pa.StringArray) -
         asked_places = np.arange(num_samples)
     else:
         raise ValueError(f"{len(prompts)} prompts for {num_samples} answers; give one text or one each")
-    speakers = pa.array(["human", "gpt"]).take(pa.array(np.tile([0, 1], num_samples)))
-    values = pa.concat_arrays([asked, answers])
-    places = np.empty(2 * num_samples, dtype=np.int64)
-    places[0::2] = asked_places
-    places[1::2] = np.arange(num_samples) + len(asked)
-    turns = pa.StructArray.from_arrays(
-        [speakers, values.take(pa.array(places))], fields=list(_TURNS.value_type)
-    )
+    turns = _turns(asked.take(pa.array(asked_places)), answers)
     offsets = np.arange(0, 2 * num_samples + 1, 2, dtype=np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), turns, type=_TURNS)
+
+
+def make_dialogues(asked: pa.ListArray, answers: pa.ListArray) -> pa.ListArray:
+    """Several questions and answers per sample; the image token goes before the first one alone.
+
+    Args:
+        asked: list<string>[n], at least one each.
+        answers: list<string>[n], as many.
+
+    Returns:
+        list<struct{from, value}>[n], two turns for each question.
+    """
+    flat, sizes = asked.flatten(), asked.value_lengths().to_numpy(zero_copy_only=False)
+    is_first = np.zeros(len(flat), np.bool_)
+    is_first[np.cumsum(sizes) - sizes] = True
+    with_token = pc.binary_join_element_wise(IMAGE_TOKEN, flat, "\n")
+    turns = _turns(pc.if_else(pa.array(is_first), with_token, flat), answers.flatten())
+    offsets = 2 * np.concatenate([[0], np.cumsum(sizes)])
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), turns, type=_TURNS)
+
+
+def _turns(asked: pa.StringArray, answers: pa.StringArray) -> pa.StructArray:
+    """human, gpt, human, ...: struct<from, value>[2 n] of n questions and as many answers."""
+    num_questions = len(asked)
+    speakers = pa.array(["human", "gpt"]).take(pa.array(np.tile([0, 1], num_questions)))
+    places = np.arange(2 * num_questions).reshape(2, num_questions).T.ravel()  # 0, n, 1, n + 1, ...
+    values = pa.concat_arrays([asked, answers]).take(pa.array(places))
+    return pa.StructArray.from_arrays([speakers, values], fields=list(_TURNS.value_type))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["CaptionJoin", "join_captions"]
+__all__ = ["CaptionJoin", "join_captions", "make_sentences"]
 
 CaptionJoin = Literal["parity", "sentences", "numbered", "timed"]
 
@@ -50,22 +50,23 @@ def join_captions(
             ended = pc.binary_join_element_wise(pc.binary_join(captions, ". "), ".", "")
             return pc.utf8_ltrim_whitespace(ended)
         case "sentences":
-            sentences = _sentences(captions.flatten())
+            sentences = make_sentences(captions.flatten())
             spaced = pc.if_else(pc.equal(sentences, ""), "", _concat(sentences, " "))
             return pc.utf8_rtrim_whitespace(_joined(captions, spaced, ""))
         case "numbered":
-            lines = _concat("Clip ", _numbers(captions), ": ", _sentences(captions.flatten()))
+            lines = _concat("Clip ", _numbers(captions), ": ", make_sentences(captions.flatten()))
             return _joined(captions, pc.utf8_rtrim_whitespace(lines), "\n")
         case "timed":
             spans = _spans(captions, seconds)
             head = _concat("Clip ", _numbers(captions), " (", spans, " s): ")
-            lines = _concat(head, _sentences(captions.flatten()))
+            lines = _concat(head, make_sentences(captions.flatten()))
             return _joined(captions, pc.utf8_rtrim_whitespace(lines), "\n")
         case _:
             assert_never(style)
 
 
-def _sentences(captions: pa.StringArray) -> pa.StringArray:
+def make_sentences(captions: pa.StringArray) -> pa.StringArray:
+    """Each caption as one sentence: string[n]; see style `sentences`."""
     trimmed = pc.utf8_trim_whitespace(captions)
     trimmed = pc.utf8_rtrim_whitespace(pc.replace_substring_regex(trimmed, _LOOSE_END, ""))
     is_whole = pc.or_(pc.match_substring_regex(trimmed, _ENDED), pc.equal(trimmed, ""))

@@ -8,12 +8,27 @@ from pydantic import Field, field_validator, model_validator
 
 from weave_data.config.loading import StrictModel
 
-__all__ = ["QUESTION_TYPES", "CaptionsConfig", "PromptsConfig", "QuestionType", "QuestionsConfig"]
+__all__ = [
+    "CLIP_QUESTION_TYPES",
+    "QUESTION_TYPES",
+    "CaptionsConfig",
+    "ClipQuestionType",
+    "ClipQuestionsConfig",
+    "PromptsConfig",
+    "QuestionType",
+    "QuestionsConfig",
+]
 
 QuestionType = Literal["action", "object", "scene", "temporal"]
 
 QUESTION_TYPES: tuple[QuestionType, ...] = ("action", "object", "scene", "temporal")
 """What a question may ask about, in the order in which a clip's samples come."""
+
+
+ClipQuestionType = Literal["which", "after", "before", "first", "order", "list"]
+
+CLIP_QUESTION_TYPES: tuple[ClipQuestionType, ...] = ("which", "after", "before", "first", "order", "list")
+"""What a question over the clips of one sample may ask."""
 
 
 class CaptionsConfig(StrictModel):
@@ -66,6 +81,28 @@ class QuestionsConfig(StrictModel):
     @field_validator("types")
     @classmethod
     def _check_distinct(cls, types: list[QuestionType]) -> list[QuestionType]:
+        if len(set(types)) < len(types):
+            raise ValueError(f"{', '.join(types)}: a type is named twice")
+        return types
+
+
+class ClipQuestionsConfig(StrictModel):
+    """Questions over the clips of woven samples, in place of the prompt and the joined captions.
+
+    A `share` of the samples is asked `per_sample` questions of some `types`, drawn by `seed`; a sample that
+    they leave nothing to ask about (equal captions, one clip) keeps its description.
+    """
+
+    types: Annotated[
+        list[ClipQuestionType], Field(min_length=1, default_factory=lambda: list(CLIP_QUESTION_TYPES))
+    ]
+    per_sample: Annotated[int, Field(ge=1, le=16)] = 1
+    share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    seed: Annotated[int, Field(ge=0)] = 7
+
+    @field_validator("types")
+    @classmethod
+    def _check_distinct(cls, types: list[ClipQuestionType]) -> list[ClipQuestionType]:
         if len(set(types)) < len(types):
             raise ValueError(f"{', '.join(types)}: a type is named twice")
         return types

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from weave_data.config.captions import CaptionsConfig, PromptsConfig, QuestionsConfig
+from weave_data.config.captions import CaptionsConfig, ClipQuestionsConfig, PromptsConfig, QuestionsConfig
 from weave_data.config.loading import StrictModel
 from weave_data.records import RESERVED_NAMES
 
@@ -99,6 +99,7 @@ class RecipeConfig(StrictModel):
     caption_join: Literal["parity", "sentences", "numbered", "timed"] = "parity"
     captions: CaptionsConfig | None = None
     questions: QuestionsConfig | None = None
+    clip_questions: ClipQuestionsConfig | None = None
     remainder: Literal["drop", "keep"] = "drop"
     split: SplitConfig = SplitConfig()
     shard_rows: Annotated[int, Field(ge=1)] = 1024
@@ -186,6 +187,11 @@ class RecipeConfig(StrictModel):
 
     @model_validator(mode="after")
     def _check_texts(self) -> RecipeConfig:
+        if self.clip_questions is not None and self.max_clips < 2:
+            raise ValueError(
+                f"clip_questions ask about several clips, strategy {self.strategy} shows one; drop them, or "
+                "weave at least 2"
+            )
         if self.strategy == "given":
             for name in ("captions", "prompts"):
                 if getattr(self, name) is not None:

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from weave_data.caption import is_clip_question
 from weave_data.errors import ConfigError, VerificationError
 from weave_data.report.card import flatten_settings
 from weave_data.shard import Manifest, ShardEntry, manifest_sha256, read_row_group
@@ -351,6 +352,9 @@ def _turn(turn: Mapping[str, str], row: Mapping[str, Any], manifest: Manifest) -
         if place >= 0:
             start = place + len(caption)
             spans.append((slot, place, start))
+    asked = [item["value"] for item in row["conversations"] if item["from"] == "human"]
+    if recipe.get("clip_questions") and all(is_clip_question(text) for text in asked):
+        return TextOrigin(turn["from"], value, "recipe.clip_questions", tuple(spans))
     if turn["from"] == "human":
         is_prompt = recipe.get("prompt") and recipe["prompt"] in value
         origin = "recipe.prompt" if is_prompt else _other_prompt(recipe)

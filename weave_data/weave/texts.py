@@ -10,11 +10,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weave_data.caption import choose_prompts, join_captions, make_conversations
+from weave_data.caption import (
+    ask_about_clips,
+    choose_prompts,
+    join_captions,
+    make_conversations,
+    make_dialogues,
+)
 from weave_data.config import RecipeConfig
 from weave_data.weave.frames import frame_seconds
 
 if TYPE_CHECKING:
+    from weave_data.caption import ClipQuestions
     from weave_data.weave.rows import Members
 
 __all__ = ["sample_turns"]
@@ -33,7 +40,7 @@ def sample_turns(
 
     Args:
         members: Whose captions go together.
-        recipe: Join style and seeds.
+        recipe: Join style, questions and seeds.
         indices: int32, the frames taken, one clip after the other.
         epoch: Another epoch draws another prompt.
         frames: Addresses of the stored frames, for the times of join style `timed`.
@@ -49,9 +56,25 @@ def sample_turns(
     answers = join_captions(
         pa.ListArray.from_arrays(offsets, captions), style=recipe.caption_join, seconds=seconds
     )
-    if len(prompts) == 1:
+    if len(prompts) == 1 and recipe.clip_questions is None:
         return make_conversations(prompts[0], answers)
     names = pc.binary_join(pa.ListArray.from_arrays(offsets, clip_ids), "\n")
     keys = pc.binary_join_element_wise(str(epoch), names, "\n")
     seed = recipe.seed if recipe.prompts is None else recipe.prompts.seed
-    return make_conversations(choose_prompts(prompts, keys, seed=seed), answers)
+    described = make_conversations(choose_prompts(prompts, keys, seed=seed), answers)
+    if recipe.clip_questions is None:
+        return described
+    found = ask_about_clips(pa.ListArray.from_arrays(offsets, captions), keys, recipe.clip_questions)
+    return _replaced(described, found)
+
+
+def _replaced(described: pa.ListArray, found: ClipQuestions) -> pa.ListArray:
+    """Questions where a sample has some, its description elsewhere."""
+    asked, starts = np.unique(found.samples, return_index=True)
+    offsets = pa.array(np.append(starts, len(found.samples)).astype(np.int32))
+    dialogues = make_dialogues(
+        pa.ListArray.from_arrays(offsets, found.asked), pa.ListArray.from_arrays(offsets, found.answers)
+    )
+    places = np.arange(len(described))
+    places[asked] = len(described) + np.arange(len(asked))
+    return pa.concat_arrays([described, dialogues]).take(pa.array(places))
