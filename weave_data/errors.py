@@ -76,7 +76,13 @@ class SourceError(WeaveError):
 
 
 class StoreError(SourceError):
-    """An object store refused a request or could not be reached after retries."""
+    """An object store refused a request or could not be reached after retries.
+
+    Attributes:
+        is_transient: The same request may succeed later: nobody answered, too busy, a reply broke off.
+    """
+
+    is_transient = False
 
 
 class DeviceError(SourceError):

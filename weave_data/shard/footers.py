@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from weave_data.errors import VerificationError
 from weave_data.shard.layout import parse_footer
 from weave_data.shard.manifest import ShardEntry
-from weave_data.storage import Store
+from weave_data.storage import RangeReader
 
 __all__ = ["FooterCache", "read_footer"]
 
@@ -40,7 +40,7 @@ class FooterCache:
         self._raw_bytes = 0
         self._lock = threading.Lock()
 
-    def read(self, store: Store, shard: ShardEntry) -> pq.FileMetaData:
+    def read(self, store: RangeReader, shard: ShardEntry) -> pq.FileMetaData:
         """See `read_footer`."""
         key = (store.uri, shard.path, shard.sha256)
         with self._lock:
@@ -73,7 +73,7 @@ class FooterCache:
 _cache = FooterCache()
 
 
-def read_footer(store: Store, shard: ShardEntry) -> pq.FileMetaData:
+def read_footer(store: RangeReader, shard: ShardEntry) -> pq.FileMetaData:
     """Parquet metadata of a shard: one GET the first time in this process, none after.
 
     Raises:

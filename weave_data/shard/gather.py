@@ -16,7 +16,7 @@ import numpy as np
 from weave_data.errors import VerificationError
 from weave_data.shard.addresses import FramePlaces, Int64Array
 from weave_data.shard.images import image_problem
-from weave_data.storage import Store
+from weave_data.storage import RangeReader
 
 __all__ = ["MAX_GAP_BYTES", "RangePlan", "gather_frames", "plan_ranges"]
 
@@ -65,7 +65,7 @@ def plan_ranges(
 
 
 def gather_frames(
-    places: FramePlaces, bounds: Sequence[tuple[int, int]], store: Store, *, num_threads: int
+    places: FramePlaces, bounds: Sequence[tuple[int, int]], store: RangeReader, *, num_threads: int
 ) -> Generator[list[bytes], None, None]:
     """Yield the pictures (encoded, as they are stored) of each frame interval of `bounds`, in order.
 
@@ -93,7 +93,7 @@ def gather_frames(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _submit(ranges: RangePlan, store: Store, pool: ThreadPoolExecutor) -> list[Future[bytes]]:
+def _submit(ranges: RangePlan, store: RangeReader, pool: ThreadPoolExecutor) -> list[Future[bytes]]:
     spans = zip(ranges.tars, ranges.starts.tolist(), ranges.stops.tolist(), strict=True)
     return [pool.submit(store.get_range, tar, start, stop) for tar, start, stop in spans]
 

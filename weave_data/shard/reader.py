@@ -23,7 +23,7 @@ from weave_data.shard.publish import is_output, list_recipes, read_manifest
 from weave_data.shard.reference import is_reference, materialise
 from weave_data.shard.slices import num_row_groups
 from weave_data.shard.sparse import SparseFile
-from weave_data.storage import Store, open_store
+from weave_data.storage import RangeReader, Store, open_store
 
 __all__ = [
     "WovenDataset",
@@ -101,7 +101,7 @@ def _row_group_bytes(footer: pq.FileMetaData, index: int) -> tuple[int, int]:
 
 
 def read_row_group(
-    store: Store, shard: ShardEntry, index: int, *, columns: Sequence[str] | None = None
+    store: RangeReader, shard: ShardEntry, index: int, *, columns: Sequence[str] | None = None
 ) -> pa.Table:
     """Read one row group in one ranged GET; a reference shard's frames are gathered from their tars.
 
@@ -131,7 +131,11 @@ def read_row_group(
 
 
 def read_stored(
-    store: Store, shard: ShardEntry, footer: pq.FileMetaData, index: int, columns: Sequence[str] | None
+    store: RangeReader,
+    shard: ShardEntry,
+    footer: pq.FileMetaData,
+    index: int,
+    columns: Sequence[str] | None,
 ) -> pa.Table:
     """Rows as they are stored: `read_row_group` without gathering the frames of a reference shard."""
     if not 0 <= index < footer.num_row_groups:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from weave_data.records import WOVEN_SCHEMA
 from weave_data.shard.addresses import FramePlaces, flat_list
 from weave_data.shard.gather import gather_frames
-from weave_data.storage import Store
+from weave_data.storage import RangeReader
 
 __all__ = [
     "REFERENCE_SCHEMA",
@@ -112,7 +112,7 @@ def places_of(table: pa.Table) -> FramePlaces:
     )
 
 
-def materialise(table: pa.Table, store: Store) -> pa.Table:
+def materialise(table: pa.Table, store: RangeReader) -> pa.Table:
     """Fetch the frames of reference rows.
 
     Args:

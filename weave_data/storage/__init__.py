@@ -12,13 +12,15 @@ from weave_data.storage.base import (
     MAX_OBJECT_BYTES,
     Committed,
     ObjectInfo,
+    RangeReader,
+    RequestLimits,
     Store,
     commit_exact,
     commit_first,
     sha256_of,
 )
 from weave_data.storage.local import LocalStore
-from weave_data.storage.opening import open_store
+from weave_data.storage.opening import limit_reads, open_store
 from weave_data.storage.s3 import S3Store
 from weave_data.storage.sources import SourceRoot, open_source
 
@@ -27,11 +29,14 @@ __all__ = [
     "Committed",
     "LocalStore",
     "ObjectInfo",
+    "RangeReader",
+    "RequestLimits",
     "S3Store",
     "SourceRoot",
     "Store",
     "commit_exact",
     "commit_first",
+    "limit_reads",
     "open_source",
     "open_store",
     "sha256_of",

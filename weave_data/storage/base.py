@@ -18,6 +18,8 @@ __all__ = [
     "MAX_OBJECT_BYTES",
     "Committed",
     "ObjectInfo",
+    "RangeReader",
+    "RequestLimits",
     "Store",
     "check_key",
     "check_range",
@@ -71,6 +73,34 @@ class Committed:
     sha256: str
     size_bytes: int
     is_ours: bool
+
+
+@dataclass(frozen=True)
+class RequestLimits:
+    """How long one read may take, for callers that make their own retries.
+
+    Attributes:
+        attempts: How often the request is made, the first time included.
+        idle_seconds: Longest wait for the next byte.
+        total_seconds: Longest wait for the whole body once the reply has begun.
+    """
+
+    attempts: int
+    idle_seconds: float
+    total_seconds: float
+
+
+class RangeReader(Protocol):
+    """The part of a `Store` that reading a shard needs."""
+
+    @property
+    def uri(self) -> str:
+        """See `Store.uri`."""
+        ...
+
+    def get_range(self, key: str, start: int, stop: int) -> bytes:
+        """See `Store.get_range`."""
+        ...
 
 
 class Store(Protocol):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from weave_data.errors import StoreError
-from weave_data.storage.base import Store
+from weave_data.storage.base import RangeReader, RequestLimits, Store
 from weave_data.storage.local import LocalStore
 from weave_data.storage.s3 import S3Store
 
-__all__ = ["open_store", "split_uri"]
+__all__ = ["limit_reads", "open_store", "split_uri"]
 
 
 def open_store(uri: str, *, readonly: bool = False) -> Store:
@@ -30,6 +31,11 @@ def open_store(uri: str, *, readonly: bool = False) -> Store:
             return LocalStore(Path(path), readonly)
         case (scheme, _, _):
             raise StoreError(f"{uri}: {scheme}:// is not a store; use s3://bucket/prefix or a local path")
+
+
+def limit_reads(store: Store, limits: RequestLimits) -> RangeReader:
+    """The same store with other limits of reads; a local one has none to set."""
+    return dataclasses.replace(store, limits=limits) if isinstance(store, S3Store) else store
 
 
 def split_uri(uri: str) -> tuple[str, str, str]:

@@ -9,18 +9,30 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import math
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+import urllib3
+from botocore.exceptions import BotoCoreError, ClientError, ResponseStreamingError
 
 from weave_data.errors import ConflictError, SourceError, StoreError
-from weave_data.storage.base import Committed, ObjectInfo, check_key, check_range, check_size, sha256_of
+from weave_data.storage.base import (
+    Committed,
+    ObjectInfo,
+    RequestLimits,
+    check_key,
+    check_range,
+    check_size,
+    sha256_of,
+)
 from weave_data.storage.s3_client import (
     CHECK_ATTEMPTS,
+    READ_SECONDS,
     back_off,
     endpoint,
     error_status,
@@ -36,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["S3Store"]
 
 _PAGE_KEYS = 1000
+_PIECE_BYTES = 1 << 20
 _CONFLICT_ATTEMPTS = 8
 
 
@@ -47,11 +60,13 @@ class S3Store:
         bucket: Its name.
         prefix: Without slashes at its ends; may be empty.
         readonly: Refuse writes and, in `check`, a prefix that holds nothing.
+        limits: Of reads, for callers with retries of their own; None: those of `s3_client`.
     """
 
     bucket: str
     prefix: str
     readonly: bool = False
+    limits: RequestLimits | None = None
 
     @property
     def uri(self) -> str:
@@ -136,22 +151,26 @@ class S3Store:
             return b""
         data = self._read(key, Range=f"bytes={start}-{stop - 1}")
         if len(data) != num_bytes:
-            raise StoreError(
+            error = StoreError(
                 f"{self.uri}/{key}: bytes [{start}, {stop}) asked, {len(data)} received; the object is "
                 "shorter than its index says: run `weave-data verify`"
             )
+            error.is_transient = True  # or a proxy cut the reply and set its length right
+            raise error
         return data
 
     def _read(self, key: str, **asked: Any) -> bytes:
         """GET; botocore retries the request, this loop the reading of its body."""
+        limits = self.limits or RequestLimits(max_attempts(), READ_SECONDS, math.inf)
         with self._explaining(key):
-            for attempt in range(max_attempts()):
+            for attempt in range(limits.attempts):
                 with request_slot():
-                    reply = s3_client().get_object(Bucket=self.bucket, Key=self._name(key), **asked)
+                    client = s3_client(limits.attempts, limits.idle_seconds)
+                    reply = client.get_object(Bucket=self.bucket, Key=self._name(key), **asked)
                     try:
-                        return _read_body(reply)
+                        return _read_body(reply, limits.total_seconds)
                     except BotoCoreError:
-                        if attempt + 1 == max_attempts():
+                        if attempt + 1 == limits.attempts:
                             raise
                 back_off(attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")
@@ -245,9 +264,24 @@ class S3Store:
             raise explain(error, f"{self.uri}/{key}") from error
 
 
-def _read_body(reply: GetObjectOutputTypeDef) -> bytes:
+def _read_body(reply: GetObjectOutputTypeDef, total_seconds: float) -> bytes:
     with contextlib.closing(reply["Body"]) as body:
-        return body.read()
+        return body.read() if math.isinf(total_seconds) else _read_within(body, total_seconds)
+
+
+def _read_within(body: Any, total_seconds: float) -> bytes:
+    """Read as bytes come in: a server that sends one now and then never times out on a socket."""
+    stop = time.monotonic() + total_seconds
+    stream = body._raw_stream  # botocore's own reads wait until a buffer is full
+    pieces: list[bytes] = []
+    try:
+        while piece := stream.read1(_PIECE_BYTES):
+            pieces.append(piece)
+            if time.monotonic() > stop:
+                raise TimeoutError(f"the body took more than {total_seconds:.1f} s")
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise ResponseStreamingError(error=error) from error
+    return b"".join(pieces)
 
 
 @contextlib.contextmanager

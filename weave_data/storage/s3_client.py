@@ -23,6 +23,7 @@ from botocore.exceptions import (
     ClientError,
     ConnectTimeoutError,
     HTTPClientError,
+    IncompleteReadError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
@@ -67,6 +68,7 @@ _SLOTS = threading.BoundedSemaphore(MAX_REQUESTS)
 _REFUSED_CREDENTIALS = frozenset(
     {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "AuthFailure"}
 )
+_BUSY = frozenset({"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "RequestThrottled"})
 
 
 def aws_environment() -> tuple[tuple[str, str], ...]:
@@ -84,17 +86,18 @@ def endpoint() -> str:
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
 
 
-def s3_client(attempts: int | None = None) -> S3Client:
+def s3_client(attempts: int | None = None, idle_seconds: float = READ_SECONDS) -> S3Client:
     """Return this process' client for the present environment.
 
     Args:
         attempts: Instead of `max_attempts()`; `check` asks for few, to fail soon.
+        idle_seconds: Longest wait for the next byte of a reply.
 
     Raises:
         StoreError: The environment can't make a client (profile, region).
     """
     try:
-        return _cached_client(os.getpid(), aws_environment(), attempts or max_attempts())
+        return _cached_client(os.getpid(), aws_environment(), attempts or max_attempts(), idle_seconds)
     except (BotoCoreError, ValueError) as error:
         reason = _one_line(error)
         raise StoreError(f"S3 is not configured: {reason}; correct the AWS_* environment") from error
@@ -105,13 +108,14 @@ def _cached_client(
     pid: int,  # noqa: ARG001 - clients don't survive a fork
     environment: tuple[tuple[str, str], ...],  # noqa: ARG001
     attempts: int,
+    idle_seconds: float,
 ) -> S3Client:
     # a session of its own: boto3's default session is not thread-safe and keeps old credentials
     return boto3.session.Session().client(
         "s3",
         config=Config(
-            connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
+            connect_timeout=min(CONNECT_SECONDS, idle_seconds),
+            read_timeout=idle_seconds,
             retries={"mode": "standard", "total_max_attempts": attempts},
             max_pool_connections=MAX_REQUESTS,
             # we send a sha256 of our own; the default trailing checksum is not understood everywhere
@@ -161,7 +165,15 @@ def explain(error: Exception, uri: str) -> StoreError:
         reason = _explain_reply(error, bucket)
     else:
         reason = f"{_one_line(error)}; check the AWS_* environment"
-    return StoreError(f"{uri}: {reason}")
+    explained = StoreError(f"{uri}: {reason}")
+    explained.is_transient = _is_transient(error)
+    return explained
+
+
+def _is_transient(error: Exception) -> bool:
+    if isinstance(error, ClientError):
+        return error_status(error) in (408, 429) or error_status(error) >= 500 or error_code(error) in _BUSY
+    return isinstance(error, (BotoConnectionError, HTTPClientError, IncompleteReadError))
 
 
 def _explain_reply(error: ClientError, bucket: str) -> str:

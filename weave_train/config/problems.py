@@ -15,7 +15,6 @@ _NO_EFFECT = {
     "order": "has no effect yet: rows are read in lanes",
     "master_weights": "has no effect yet: masters are fp32",
     "lr_scale": "has no effect yet",
-    "feed": "has no effect yet",
     "checkpoint": "has no effect yet",
     "watch": "has no effect yet",
     "val_every_steps": "has no effect yet: no validation pass",

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from weave_data.errors import ConfigError
-from weave_data.shard import Manifest, ShardEntry, open_dataset, read_row_group
+from weave_data.shard import Manifest, ShardEntry, open_dataset
 from weave_data.storage import Store
+from weave_train.feed.shard_reader import ShardReader
+from weave_train.order import GroupKey
 
-__all__ = ["RowSource", "WovenSource", "open_source"]
+__all__ = ["RowSource", "WovenSource", "group_name", "open_source"]
 
 
 class RowSource(Protocol):
@@ -56,6 +58,7 @@ class WovenSource:
 
     Attributes:
         epochs: Shards of each stored epoch, in reading order.
+        reader: How row groups are fetched.
     """
 
     uri: str
@@ -63,6 +66,7 @@ class WovenSource:
     manifest: Manifest
     split: str
     epochs: tuple[tuple[ShardEntry, ...], ...]
+    reader: ShardReader = field(default_factory=ShardReader, repr=False, compare=False)
 
     @property
     def fingerprint(self) -> str:
@@ -87,8 +91,12 @@ class WovenSource:
         *,
         epoch: int,  # noqa: ARG002  a stored epoch never changes
     ) -> pa.Table:
-        """Read one row group in one ranged GET."""
-        return read_row_group(self.store, self.epochs[data_epoch][shard_index], group_index)
+        """Read one row group in one ranged GET; a reference shard's frames in a few more."""
+        return self.reader.read(self.store, self.epochs[data_epoch][shard_index], group_index)
+
+    def read_by(self, reader: ShardReader) -> WovenSource:
+        """The same source with other deadlines, another cache, other counters."""
+        return replace(self, reader=reader)
 
     def describe(self) -> dict[str, Any]:
         """Recipe, fingerprint, configuration and inputs of the manifest."""
@@ -100,6 +108,14 @@ class WovenSource:
             "configuration": dict(self.manifest.configuration),
             "inputs": dict(self.manifest.inputs),
         }
+
+
+def group_name(source: RowSource, key: GroupKey) -> str:
+    """What a message calls a row group: its shard's path where it has one."""
+    if isinstance(source, WovenSource):
+        shard = source.epochs[key.data_epoch][key.shard_index]
+        return f"{shard.path}, row group {key.group_index}"
+    return f"data set {key.source_index}, shard {key.shard_index}, row group {key.group_index}"
 
 
 def open_source(uri: str, *, split: str) -> WovenSource:

@@ -16,7 +16,7 @@ from weave_train.checkpoint.layout import Checkpoint
 from weave_train.config import ModelSettings, PretrainConfig
 from weave_train.engine.deepspeed_config import EngineSettings, read_deepspeed_file
 from weave_train.engine.engine import TrainEngine, init_process_group
-from weave_train.feed import FeedLimits, RowFeed, WovenSource, open_source
+from weave_train.feed import RowFeed, WovenSource, check_stored_size, feed_limits, open_source
 from weave_train.launch import Launch
 from weave_train.loading import save_model_files
 from weave_train.models.model import VideoLanguageModel, build_model
@@ -77,6 +77,7 @@ def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
     """
     source = open_source(str(config.dataset.manifest), split=config.dataset.split)
     settings = model_settings(config, source.manifest)
+    check_stored_size(source, settings, allow_upscaling=config.feed.allow_upscaling)
     run_dir = Path(config.run_root_dir) / config.resolved_run_id(source.manifest.recipe)
     batch_rows = config.hyper.global_batch_size
     order = TrainingOrder.over(
@@ -190,9 +191,5 @@ def _feed(
         slots=slots,
         encode=encode,
         stop_step=num_steps,
-        limits=FeedLimits(
-            num_workers=config.num_workers,
-            prefetch_steps=config.prefetch_steps,
-            max_groups=len(slots) * (config.window_groups + 1) + 8,
-        ),
+        limits=feed_limits(config),
     )

@@ -42,7 +42,7 @@ def order(source: WovenSource) -> TrainingOrder:
 
 
 class CountingReader:
-    """Counts reads of each group; fails once where told to."""
+    """Counts reads of each group; fails from a read on where told to."""
 
     def __init__(self, source: WovenSource, *, fail_at: int | None = None) -> None:
         self.source = source
@@ -53,21 +53,19 @@ class CountingReader:
     def read(self, data_epoch: int, shard_index: int, group_index: int, *, epoch: int):
         with self.lock:
             self.reads[data_epoch, shard_index, group_index] += 1
-            if self.reads.total() == self.fail_at:
+            if self.fail_at is not None and self.reads.total() >= self.fail_at:
                 raise StoreError("shard-00001.parquet: the store went away")
         return self.source.read(data_epoch, shard_index, group_index, epoch=epoch)
 
 
-def make_feed(
-    source, order, *, workers: int, rank: int = 0, world: int = 1, groups: int = 64
-) -> RowFeed[str]:
+def make_feed(source, order, *, workers: int, rank: int = 0, world: int = 1, **limits) -> RowFeed[str]:
     return RowFeed(
         [source],
         order,
         slots=rank_slots(rank, world_size=world, batch_rows=BATCH_ROWS),
         encode=lambda row: row["sample_id"],
         stop_step=order.num_steps(2),
-        limits=FeedLimits(num_workers=workers, prefetch_steps=3, max_groups=groups),
+        limits=FeedLimits(num_workers=workers, prefetch_steps=3, **limits),
     )
 
 
@@ -116,13 +114,27 @@ def test_each_row_group_is_read_once_an_epoch(source, order) -> None:
     assert reader.reads.total() <= 19 + 3 * BATCH_ROWS
 
 
-def test_memory_is_bounded_and_costs_only_reads(source, order) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_memory_is_bounded_and_costs_only_reads(source, order, workers) -> None:
     reader = CountingReader(source)
-    feed = make_feed(reader, order, workers=0, groups=2)
-    batches = [feed.batch(step) for step in range(order.num_steps(1))]
-    assert len(feed._cache._groups) == 2
+    group_bytes = max(source.read(0, 0, index, epoch=0).nbytes for index in range(6))
+    feed = make_feed(reader, order, workers=workers, max_memory_mib=2.1 * group_bytes / (1 << 20))
+    batches, held = [], []
+    for step in range(order.num_steps(1)):
+        batches.append(feed.batch(step))
+        held.append(feed.held_bytes)
+    feed.close()
+    assert 0 < max(held) <= 2.1 * group_bytes
     assert batches == all_batches(source, order, workers=0)[: order.num_steps(1)]
     assert reader.reads.total() > 19
+
+
+def test_rows_leave_memory_as_they_are_taken(source, order) -> None:
+    feed = make_feed(source, order, workers=0)
+    for step in range(order.num_steps(1)):
+        feed.batch(step)
+    assert feed.held_bytes == 0
+    assert feed.batch(3) == make_feed(source, order, workers=0).batch(3)  # taken before: read again
 
 
 @pytest.mark.parametrize("workers", [0, 2])
