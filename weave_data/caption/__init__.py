@@ -2,6 +2,7 @@
 
     text_file       records of CSV, JSON, JSONL and Parquet files, known by content
     caption_file    captions and questions that somebody else wrote
+    literal_questions   questions in VideoWeave's own files
     replacement     other captions for the same clips
     joins           captions of L clips -> one text
     prompts         which question each sample opens with

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from weave_data.caption.literal_questions import read_literal_questions
 from weave_data.caption.text_file import read_records
 from weave_data.config.captions import QUESTION_TYPES, QuestionsConfig
 from weave_data.errors import SourceError
@@ -72,14 +73,15 @@ def read_question_file(uri: str, config: QuestionsConfig) -> QuestionFile:
     """Read questions with their answers.
 
     Args:
-        uri: As for `read_caption_file`.
+        uri: As for `read_caption_file`, or Python literals as VideoWeave's generators write them (`.txt`).
         config: Names of the columns.
 
     Raises:
         SourceError: Not readable, a blank question or answer, or a type that is not one of the four.
     """
     columns = (config.id_column, config.type_column, config.question_column, config.answer_column)
-    records, sha256 = read_records(uri, columns)
+    literals = {".txt": lambda data, name: read_literal_questions(data, name, config)}
+    records, sha256 = read_records(uri, columns, readers=literals)
     table = records.rename_columns(["clip_id", "type", "question", "answer"])
     for name in ("question", "answer"):
         is_blank = pc.equal(pc.utf8_trim_whitespace(table[name]), "")

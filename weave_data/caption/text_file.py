@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -27,12 +27,19 @@ RECORD_SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
 _BLOCK_BYTES = 16 << 20  # also the longest CSV row that can be read
 
 
-def read_records(uri: str, columns: Sequence[str]) -> tuple[pa.Table, str]:
+ReadRows = Callable[[bytes, str], list[dict[str, Any]]]
+"""Content and name of a file -> its records."""
+
+
+def read_records(
+    uri: str, columns: Sequence[str], *, readers: Mapping[str, ReadRows] | None = None
+) -> tuple[pa.Table, str]:
     """Read some columns of every record.
 
     Args:
         uri: A file, or a folder or prefix: then all its files with a known suffix, in key order.
         columns: Which; values that are not text become it (whole numbers, true).
+        readers: Suffixes that are known besides, and what reads their records.
 
     Returns:
         string columns in file order, and 64 hex digits that stand for the content.
@@ -40,8 +47,9 @@ def read_records(uri: str, columns: Sequence[str]) -> tuple[pa.Table, str]:
     Raises:
         SourceError: Nothing is there, a file has another form, or a column is missing, null or nested.
     """
-    files = _read_files(uri)
-    tables = [_parse(data, name, columns) for name, data in files]
+    others = readers or {}
+    files = _read_files(uri, (*RECORD_SUFFIXES, *others))
+    tables = [_parse(data, name, columns, others) for name, data in files]
     sums = [sha256_hex(data) for _, data in files]
     total = sums[0] if len(sums) == 1 else sha256_hex("\n".join(sums).encode())
     return pa.concat_tables(tables), total
@@ -71,9 +79,11 @@ def _read_files(uri: str, suffixes: tuple[str, ...] | None = RECORD_SUFFIXES) ->
     return [(f"{uri.rstrip('/')}/{key}", inside.read(key)) for key in names]
 
 
-def _parse(data: bytes, name: str, columns: Sequence[str]) -> pa.Table:
+def _parse(data: bytes, name: str, columns: Sequence[str], readers: Mapping[str, ReadRows]) -> pa.Table:
     suffix = name[name.rfind(".") :].lower()
     match suffix:
+        case _ if suffix in readers:
+            table = _from_rows(readers[suffix](data, name), name, columns)
         case ".csv":
             table = _parse_csv(data, name, columns)
         case ".parquet":
@@ -85,7 +95,7 @@ def _parse(data: bytes, name: str, columns: Sequence[str]) -> pa.Table:
             rows = [_load(line, f"{name}:{place}") for place, line in enumerate(lines, 1) if line.strip()]
             table = _from_rows(rows, name, columns)
         case _:
-            raise SourceError(f"{name}: of no known kind; name it {', '.join(RECORD_SUFFIXES)}")
+            raise SourceError(f"{name}: of no known kind; name it {', '.join((*RECORD_SUFFIXES, *readers))}")
     _check_columns(table, name, columns)
     return pa.table({column: _as_text(table[column], name, column) for column in columns})
 

@@ -66,8 +66,8 @@ class PromptsConfig(StrictModel):
 class QuestionsConfig(StrictModel):
     """Questions with answers about single clips: one sample each.
 
-    `file` is a CSV, JSON, JSONL or Parquet file, or a folder of such. `types` are the ones to use;
-    `incomplete` says what happens when a clip that is asked about lacks one of them.
+    `file` is a CSV, JSON, JSONL or Parquet file, one of VideoWeave's (`.txt`), or a folder of such.
+    `types` are the ones to use; `incomplete` says what happens when a clip that is asked about lacks one.
     """
 
     file: str
