@@ -51,7 +51,7 @@ def test_a_data_set_of_a_quarter_has_a_quarter_of_each_rank() -> None:
             assert [dealt[slot] for slot in slots].count(1) == len(slots) // 4
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(DATA_SETS)
 def test_each_data_set_is_read_once_in_each_of_its_epochs(data_sets) -> None:
     order = mixture(data_sets)
@@ -68,7 +68,7 @@ def test_each_data_set_is_read_once_in_each_of_its_epochs(data_sets) -> None:
             assert len(seen[index, epoch]) == len(set(seen[index, epoch])) == sum(shard_rows)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(DATA_SETS, st.data())
 def test_ranks_together_read_the_batch_of_one(data_sets, data) -> None:
     order = mixture(data_sets)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from weave_data.errors import ConfigError
 from weave_train.config import PretrainConfig
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GroupedRows", "build_order"]
 
+RowsT = TypeVar("RowsT", bound="GroupedRows")
+
 
 class GroupedRows(Protocol):
     """What an order needs to know of a data set."""
@@ -30,12 +33,14 @@ class GroupedRows(Protocol):
     def shard_rows(self) -> tuple[tuple[int, ...], ...]:
         """Rows of each shard, for each stored epoch."""
 
-    def lengths(self, data_epoch: int) -> pa.Table:
-        """Table `is_multimodal` bool, `length` int32 (words), of a stored epoch; read by `legacy` only."""
-        ...
 
-
-def build_order(sources: Sequence[GroupedRows], *, config: PretrainConfig, world_size: int) -> BatchOrder:
+def build_order(
+    sources: Sequence[RowsT],
+    *,
+    config: PretrainConfig,
+    world_size: int,
+    lengths: Callable[[RowsT, int], pa.Table],
+) -> BatchOrder:
     """Global batches of a run.
 
     Args:
@@ -43,6 +48,8 @@ def build_order(sources: Sequence[GroupedRows], *, config: PretrainConfig, world
             `source_index`.
         config: `order`, `seed`, `window_groups`, the global batch and the mixture's slots are used.
         world_size: R; only `legacy` asks for it.
+        lengths: Of a source's stored epoch, a table `is_multimodal` bool, `length` integer (words); called
+            for `legacy` only.
 
     Raises:
         ConfigError: Slots don't add up to the global batch, an empty data set, or what `legacy` refuses.
@@ -57,7 +64,9 @@ def build_order(sources: Sequence[GroupedRows], *, config: PretrainConfig, world
             "change the slots or the global batch size"
         )
     orders = [
-        _order(source, index, batch_rows=count, config=config, world_size=world_size)
+        _legacy(source, index, count, config, world_size, functools.partial(lengths, source))
+        if config.order == "legacy"
+        else _lanes(source, index, count, config)
         for index, (source, count) in enumerate(zip(sources, slots, strict=True))
     ]
     if len(orders) == 1:
@@ -65,19 +74,7 @@ def build_order(sources: Sequence[GroupedRows], *, config: PretrainConfig, world
     return MixtureOrder([MixturePart(order, count) for order, count in zip(orders, slots, strict=True)])
 
 
-def _order(
-    source: GroupedRows, index: int, *, batch_rows: int, config: PretrainConfig, world_size: int
-) -> BatchOrder:
-    if config.order == "legacy":
-        return LegacyOrder(
-            source.shard_rows,
-            group_rows=source.group_rows,
-            batch_rows=batch_rows,
-            seed=config.seed,
-            world_size=world_size,
-            lengths=source.lengths,
-            source_index=index,
-        )
+def _lanes(source: GroupedRows, index: int, batch_rows: int, config: PretrainConfig) -> BatchOrder:
     # data sets of one shape and one seed would be read in step: the same clips at the same time
     seed = config.seed if index == 0 else order_key(config.seed, 0, "source", index)
     return TrainingOrder.over(
@@ -86,5 +83,24 @@ def _order(
         batch_rows=batch_rows,
         window_groups=config.window_groups,
         seed=seed,
+        source_index=index,
+    )
+
+
+def _legacy(
+    source: GroupedRows,
+    index: int,
+    batch_rows: int,
+    config: PretrainConfig,
+    world_size: int,
+    lengths: Callable[[int], pa.Table],
+) -> BatchOrder:
+    return LegacyOrder(
+        source.shard_rows,
+        group_rows=source.group_rows,
+        batch_rows=batch_rows,
+        seed=config.seed,
+        world_size=world_size if config.dataset.mixture is None else 1,
+        lengths=lengths,
         source_index=index,
     )
