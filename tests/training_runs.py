@@ -18,7 +18,7 @@ from weave_train.plugin import run_ranks
 NUM_STEPS = 30
 STOPPED_AT = 13
 _REPOSITORY = Path(__file__).parents[1]
-_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(_REPOSITORY)}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(_REPOSITORY)}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Training:
         """Run to the end; the run directory."""
         ours = ["-m", "weave_train", "pretrain", *self.flags(run_id, *extra)]
         if launcher == "own":
-            code = run_ranks([sys.executable, *ours], num_ranks=num_ranks, environment=_ENVIRONMENT)
+            code = run_ranks([sys.executable, *ours], num_ranks=num_ranks, environment=ENVIRONMENT)
         else:
             code = self._launch(launcher, ours, num_ranks)
         assert code == 0
@@ -64,7 +64,7 @@ class Training:
         shutil.copytree(self.root / run_id, self.root / new_id)
 
     def _execute(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, **_ENVIRONMENT}
+        environment = {**os.environ, **ENVIRONMENT}
         return subprocess.run(
             list(command), env=environment, capture_output=True, text=True, timeout=500, check=False
         )
@@ -84,7 +84,7 @@ class Training:
         else:
             port = ["--master_addr", "127.0.0.1", "--master_port", str(free_port())]
             command = [str(tools / "deepspeed"), "--num_accelerators", count, *port, "--module", *ours[1:]]
-        environment = {**os.environ, **_ENVIRONMENT, "DS_ACCELERATOR": "cpu"}
+        environment = {**os.environ, **ENVIRONMENT, "DS_ACCELERATOR": "cpu"}
         environment["PATH"] = f"{tools}:{environment['PATH']}"
         return subprocess.run(command, env=environment, timeout=500, check=False).returncode
 

@@ -42,11 +42,13 @@ def run_on_ray(config: PretrainConfig, *, num_ranks: int) -> RunResult:
 
     if not ray.is_initialized():
         ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=True)
+    # Ray Train keeps what ranks report only beside a checkpoint of its own
+    outcome: Any = ray.remote(num_cpus=0)(_Outcome).remote()
     use_gpu = _check_room(ray.cluster_resources(), num_ranks)
     with tempfile.TemporaryDirectory(prefix="weave-ray-train-") as scratch:
         trainer = TorchTrainer(
             _rank,
-            train_loop_config={"config": config.model_dump(mode="json")},
+            train_loop_config={"config": config.model_dump(mode="json"), "outcome": outcome},
             scaling_config=ScalingConfig(
                 num_workers=num_ranks,
                 use_gpu=use_gpu,
@@ -63,22 +65,38 @@ def run_on_ray(config: PretrainConfig, *, num_ranks: int) -> RunResult:
             ),
         )
         try:
-            result = trainer.fit()
+            trainer.fit()
         except WorkerGroupError as error:
             raise _cause(error.worker_failures) from error
         except TrainingFailedError as error:
             raise TrainingError(f"Ray Train: {error}") from error
-    return RunResult(**(result.metrics or {}))
+    values: Any = ray.get(outcome.get.remote())
+    return RunResult(**values)
+
+
+class _Outcome:
+    """Carries the first rank's result to the driver."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+
+    def put(self, values: dict[str, Any]) -> None:
+        self._values = values
+
+    def get(self) -> dict[str, Any]:
+        return self._values
 
 
 def _rank(options: dict[str, Any]) -> None:
-    import ray.train
+    import ray
 
     from weave_train.launch import detect_launch
     from weave_train.train.loop import train
 
-    config = PretrainConfig.model_validate(options["config"])
-    ray.train.report(asdict(train(config, detect_launch())))
+    launch = detect_launch()
+    result = train(PretrainConfig.model_validate(options["config"]), launch)
+    if launch.is_first:
+        ray.get(options["outcome"].put.remote(asdict(result)))
 
 
 def _check_room(resources: dict[str, float], num_ranks: int) -> bool:
