@@ -166,7 +166,10 @@ def test_filters_and_matched_subsets_are_told(manifest: Manifest) -> None:
     recipe = {**manifest.configuration["recipe"], "match": {"by": "videos", "count": 12000}}
     values = {**manifest.configuration, "recipe": recipe, "filters": {"motion": {"min": 0.01}}}
     text = render_card([dataclasses.replace(manifest, configuration=values)])
-    assert "Each epoch's train plan ends at 12,000 videos (`match`)." in text
+    assert "Each epoch weaves the same 12,000 train clips (`match`)." in text
+    values["recipe"] = {**recipe, "match": {"by": "samples", "count": 300}}
+    samples = render_card([dataclasses.replace(manifest, configuration=values)])
+    assert "Each epoch's train plan ends at 300 samples (`match`)." in samples
     assert "Clips were filtered: `motion.min: 0.01`." in text
     assert "were filtered:" not in render_card([manifest])
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_recipes import catalog, group, lengths, recipe, weave
 
+from weave_data.cluster import split_of
 from weave_data.config import MatchConfig, RecipeConfig
 from weave_data.errors import ConfigError
 from weave_data.records import SAMPLE_SCHEMA, clips_table
@@ -22,6 +23,7 @@ from weave_data.weave import (
     given_samples,
     make_plan,
     match_plan,
+    match_videos,
     plan_members,
     split_keys,
 )
@@ -167,6 +169,47 @@ def test_a_matched_plan_is_the_longest_prefix_within_the_count(by, share) -> Non
     assert amounts[: kept.num_rows].sum() <= count
     assert kept.num_rows == plan.num_rows or amounts[: kept.num_rows + 1].sum() > count
     assert num_cut == sum(len(row) for row in plan["clips"].to_pylist()[kept.num_rows :])
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 5), lots=st.integers(1, 5), strategy=st.sampled_from(["random", "clustered"]))
+def test_matching_by_videos_chooses_the_same_clips_for_every_l(seed, lots, strategy) -> None:
+    clips, frames = catalog(200), lengths(200, shortest=10, seed=seed)
+    splits = split_of(clips["clip_id"].combine_chunks(), 0.2)
+    long = {row["clip_id"] for row in frames.to_pylist() if row["source_frames"] >= 16}
+
+    def chosen(size: int, count: int, rows: list[int] | None = None) -> set[str]:
+        rule = {"by": "videos", "count": count}
+        asked = recipe(size, 16, match=rule, seed=seed, **({"strategy": strategy} if size > 1 else {}))
+        order = pa.array(rows or range(200), pa.int64())
+        kept = match_videos(asked, clips.take(order), splits.take(order), frames)
+        table = clips.take(order).append_column("split", splits.take(order)).filter(pa.array(kept))
+        val = {row["clip_id"] for row in table.to_pylist() if row["split"] == "val"}
+        assert len(val) == splits.to_pylist().count("val")
+        return set(table["clip_id"].to_pylist()) - val
+
+    count = 16 * lots
+    first = chosen(1, count)
+    assert len(first) == count
+    assert first <= long
+    assert all(chosen(size, count) == first for size in (2, 4, 8, 16))
+    assert chosen(4, count, rows=list(range(199, -1, -1))) == first
+    assert chosen(2, count // 2) < first
+    assert chosen(4, 96) != {row["clip_id"] for row in clips.slice(0, 96).to_pylist()}
+
+
+def test_videos_that_are_not_there_or_fill_no_sample_are_not_matched() -> None:
+    clips, frames = catalog(40), lengths(40, shortest=16)
+    splits = pa.array(["train"] * 40)
+    asked = recipe(4, 16, match={"by": "videos", "count": 44})
+    with pytest.raises(
+        ConfigError, match=r"match: 44 videos asked for, the train split has 40 with 16 frames"
+    ):
+        match_videos(asked, clips, splits, frames)
+    with pytest.raises(ValueError, match="42 videos do not fill samples of 4"):
+        recipe(4, 16, match={"by": "videos", "count": 42})
+    assert match_videos(recipe(4), clips, splits, frames).all()
+    assert match_videos(recipe(4, 16, match={"by": "samples", "count": 2}), clips, splits, frames).all()
 
 
 def test_more_than_there_is_can_not_be_matched() -> None:

@@ -58,12 +58,12 @@ class SplitConfig(StrictModel):
 
 
 class MatchConfig(StrictModel):
-    """Keep a prefix of each epoch's train plan, so that recipes are compared at equal data or compute.
+    """Keep a part of each epoch's train split, so that recipes are compared at equal data or compute.
 
-    `videos` keeps the samples that together show `count` clips (the paper's figure 1; the same clips for
-    every L where the source holds just as many, else only as many), `samples` that many samples (figure 2),
-    `tokens` as many as fit into `count` visual and text tokens, counted as `tokens_per_frame` and
-    `bytes_per_token` say. A smaller count is a prefix of a larger one.
+    `videos` chooses `count` clips and weaves those: the same clips for every L, strategy and epoch (the
+    paper's figure 1), and those of a smaller count are among them. `samples` keeps that many samples
+    (figure 2), `tokens` as many as fit into `count` visual and text tokens, counted as `tokens_per_frame`
+    and `bytes_per_token` say: prefixes of the plan, so that a smaller count is a prefix of a larger one.
     """
 
     by: Literal["videos", "samples", "tokens"]
@@ -183,6 +183,15 @@ class RecipeConfig(StrictModel):
                 )
         if sizes == {1} and names.isdisjoint({"single", "given"}):
             raise ValueError(f"strategy {self.strategy} needs clips_per_sample of at least 2, got 1")
+        return self
+
+    @model_validator(mode="after")
+    def _check_match(self) -> RecipeConfig:
+        rule, clips = self.match, self.clips_per_sample
+        if rule is not None and rule.by == "videos" and isinstance(clips, int) and rule.count % clips:
+            raise ValueError(
+                f"match.count: {rule.count} videos do not fill samples of {clips}; give a multiple of every L"
+            )
         return self
 
     @model_validator(mode="after")

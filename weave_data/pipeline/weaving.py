@@ -35,6 +35,7 @@ from weave_data.weave import (
     given_samples,
     make_plan,
     match_plan,
+    match_videos,
     plan_members,
     split_keys,
 )
@@ -99,6 +100,7 @@ class _Clips:
     splits: pa.Array
     rejects: pa.Table
     leaked: pa.Table
+    num_unmatched: int
     num_clips: int
     prompts: tuple[str, ...]
 
@@ -149,7 +151,10 @@ class Weaver:
             )
         splits = self._splits(recipe, _array(eligible["clip_id"]), self.catalog_ids)
         eligible, splits, leaked = self._without_leaks(recipe, eligible, splits)
-        everything = _Clips(eligible, splits, rejects, leaked, clips.num_rows, texts.prompts)
+        kept = pa.array(match_videos(recipe, eligible, splits, self.frames))
+        num_unmatched = len(kept) - (pc.sum(kept).as_py() or 0)
+        eligible, splits = eligible.filter(kept), splits.filter(kept)
+        everything = _Clips(eligible, splits, rejects, leaked, num_unmatched, clips.num_rows, texts.prompts)
         epochs = [self._weave_epoch(recipe, epoch, everything) for epoch in range(recipe.epochs)]
         return WovenRecipe(tuple(epochs), pa.concat_tables([rejects, leaked]))
 
@@ -191,7 +196,11 @@ class Weaver:
             num_clips=clips.num_clips,
             rejects=clips.rejects,
             groups=groups.table,
-            num_outside={"val_split": num_val, "val_leak": clips.leaked.num_rows},
+            num_outside={
+                "val_split": num_val,
+                "val_leak": clips.leaked.num_rows,
+                "beyond_match": clips.num_unmatched,
+            },
             num_apart=groups.num_apart,
         )
         return self._commit(
@@ -309,7 +318,10 @@ def _of_known_clips(samples: pa.Table, catalog_ids: pa.Array) -> pa.Table:
 
 
 def _matched(recipe: RecipeConfig, plan: pa.Table) -> tuple[pa.Table, int]:
-    return (plan, 0) if recipe.match is None else match_plan(plan, recipe.match, recipe=recipe.name)
+    rule = recipe.match
+    if rule is None or (rule.by == "videos" and recipe.strategy != "given"):  # clips were chosen before
+        return plan, 0
+    return match_plan(plan, rule, recipe=recipe.name)
 
 
 def _array(column: pa.ChunkedArray) -> pa.Array:

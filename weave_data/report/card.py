@@ -161,7 +161,10 @@ def _sentences(manifest: Manifest) -> list[str]:
     recipe = manifest.configuration.get("recipe", {})
     if recipe.get("match"):
         match = recipe["match"]
-        found.append(f"Each epoch's train plan ends at {match['count']:,} {match['by']} (`match`).")
+        if match["by"] == "videos" and recipe.get("strategy") != "given":
+            found.append(f"Each epoch weaves the same {match['count']:,} train clips (`match`).")
+        else:
+            found.append(f"Each epoch's train plan ends at {match['count']:,} {match['by']} (`match`).")
     filters = flatten_settings(manifest.configuration.get("filters", {}))
     if filters:
         named = ", ".join(f"`{name}: {show_value(value)}`" for name, value in filters.items())

@@ -8,7 +8,7 @@
     given       samples that the source gives ready made -> the same rows
     identity    content hash of each row, and the order that hash gives
     plan        the whole plan in shard order, and its accounting
-    match       its prefix that makes recipes comparable
+    match       the clips, or the prefix of the plan, that make recipes comparable
 
 A plan is a pure function of the catalog, the stored frames' lengths, the groups and the recipe. It
 holds the final text; materialising it moves bytes and decides nothing.
@@ -17,7 +17,7 @@ holds the final text; materialising it moves bytes and decides nothing.
 from weave_data.weave.eligible import eligible_clips
 from weave_data.weave.frames import frame_asks
 from weave_data.weave.given import GivenSamples, given_samples, split_keys
-from weave_data.weave.match import match_plan
+from weave_data.weave.match import match_plan, match_videos
 from weave_data.weave.plan import count_woven, make_plan, plan_members
 from weave_data.weave.portions import split_portions
 
@@ -29,6 +29,7 @@ __all__ = [
     "given_samples",
     "make_plan",
     "match_plan",
+    "match_videos",
     "plan_members",
     "split_keys",
     "split_portions",

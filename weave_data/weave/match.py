@@ -1,4 +1,8 @@
-"""Prefixes of a plan that make recipes comparable: equal clips, equal samples or equal tokens."""
+"""What makes recipes comparable: the same clips, equal samples or equal tokens.
+
+Clips are chosen before they are woven, by a keyed permutation of their ids that knows nothing of L; samples
+and tokens are counted off the plan, of which a prefix is kept.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,55 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from weave_data.config import MatchConfig
+from weave_data.config import MatchConfig, RecipeConfig
 from weave_data.errors import ConfigError
+from weave_data.keyed_hash import keyed_hashes
+from weave_data.weave.eligible import eligible_clips
 
-__all__ = ["match_plan"]
+__all__ = ["match_plan", "match_videos"]
+
+
+def match_videos(
+    recipe: RecipeConfig, clips: pa.Table, splits: pa.Array, frames: pa.Table
+) -> npt.NDArray[np.bool_]:
+    """Choose the train clips of a recipe with `match: {by: videos}`, the same ones for every L.
+
+    Candidates are the train clips with all of the sample's T frames, as L = 1 needs them: which clips have
+    T / L frames would depend on L. The first `count` of their keyed permutation are kept, so that a smaller
+    count keeps a subset, and val is kept whole.
+
+    Args:
+        recipe: Its match, seed and frames.
+        clips: CLIP_SCHEMA[n].
+        splits: string[n].
+        frames: `clip_id`, `source_frames` and `source_seconds` of at least these clips.
+
+    Returns:
+        bool[n]: the clip is kept.
+
+    Raises:
+        ConfigError: There are fewer candidates than `match.count`.
+
+    Source:
+        VideoWeave's figure 1: the same 160,000 videos woven with L in 1, 2, 4, 8, 16.
+    """
+    rule = recipe.match
+    if rule is None or rule.by != "videos" or recipe.strategy == "given":
+        return np.ones(len(clips), np.bool_)
+    alone = recipe.model_copy(update={"strategy": "single", "clips_per_sample": 1, "frames_per_clip": None})
+    is_train = pc.equal(splits, "train")
+    found, _ = eligible_clips(clips.filter(is_train), frames, recipe=alone)
+    ids = found["clip_id"].combine_chunks()
+    if len(ids) < rule.count:
+        raise ConfigError(
+            f"recipes.{recipe.name}.match: {rule.count} videos asked for, the train split has {len(ids)} "
+            f"with {recipe.frames_per_sample} frames; lower match.count or give more clips"
+        )
+    hashes = keyed_hashes(ids, key=f"match:{recipe.seed}")
+    names = pc.rank(ids, sort_keys="ascending").to_numpy(zero_copy_only=False)
+    chosen = ids.take(pa.array(np.lexsort((names, hashes))[: rule.count]))
+    is_kept = pc.or_(pc.invert(is_train), pc.is_in(clips["clip_id"].combine_chunks(), value_set=chosen))
+    return np.asarray(is_kept)
 
 
 def match_plan(plan: pa.Table, rule: MatchConfig, *, recipe: str) -> tuple[pa.Table, int]:
@@ -21,7 +70,7 @@ def match_plan(plan: pa.Table, rule: MatchConfig, *, recipe: str) -> tuple[pa.Ta
 
     Args:
         plan: PLAN_SCHEMA of one epoch, train before val.
-        rule: What to count, and how much of it.
+        rule: What to count, and how much of it; videos only of samples that a source gives.
         recipe: Name, for messages.
 
     Returns:
@@ -31,8 +80,8 @@ def match_plan(plan: pa.Table, rule: MatchConfig, *, recipe: str) -> tuple[pa.Ta
         ConfigError: The plan holds less than `match.count`.
 
     Source:
-        VideoWeave compares recipes over the same videos (its figure 1) or the same number of samples
-        (figure 2). Differs: the subsets are nested and seeded.
+        VideoWeave compares recipes over the same number of samples (its figure 2). Differs: the subsets
+        are nested and seeded.
     """
     num_train = pc.sum(pc.equal(plan["split"], "train")).as_py() or 0
     train = plan.slice(0, num_train)
