@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from weave_train.numbers.metrics import read_metrics
 from weave_train.numbers.step_report import StepReport
 
 __all__ = ["LossCurve"]
 
 _FEW_STEPS = 40
-"""The mean over the last steps is drawn from here on; before, it hides the loss."""
+"""From here on a mean is drawn over the steps, on both sides of each; fewer need none."""
 
 
 class LossCurve:
@@ -43,15 +45,19 @@ class LossCurve:
         figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
-        has_mean = len(metrics) >= _FEW_STEPS
+        steps, losses = self._points(metrics, "Loss (Raw)")
+        has_mean = len(steps) >= _FEW_STEPS
         axes.plot(
-            *self._points(metrics, "Loss (Raw)"),
+            steps,
+            losses,
             linewidth=0.8 if has_mean else 1.2,
             alpha=0.5 if has_mean else 1.0,
             label="each step",
         )
         if has_mean:
-            axes.plot(*self._points(metrics, "Loss"), linewidth=1.6, label="mean of 128 steps")
+            reach = len(steps) // _FEW_STEPS
+            mean = _centred_mean(losses, reach)
+            axes.plot(steps, mean, linewidth=1.6, label=f"mean of {2 * reach + 1} steps")
         steps, losses = self._points(metrics, "Validation Loss")
         if steps:
             axes.plot(steps, losses, "o-", color="black", markersize=4, linewidth=0.8, label="validation")
@@ -68,3 +74,12 @@ class LossCurve:
         key = f"{self._prefix}/{name}"
         lines = [line for line in metrics if line.get(key) is not None]
         return [line[f"{self._prefix}/Step"] for line in lines], [line[key] for line in lines]
+
+
+def _centred_mean(values: list[float], reach: int) -> list[float]:
+    """Mean of each value and up to `reach` on both sides: [1, 2, 6], 1 -> [1.5, 3, 4]."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    places = np.arange(len(values))
+    first, stop = np.maximum(places - reach, 0), np.minimum(places + reach + 1, len(values))
+    means: list[float] = ((sums[stop] - sums[first]) / (stop - first)).tolist()
+    return means
