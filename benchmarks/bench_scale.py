@@ -8,7 +8,8 @@ fifty is a copy of an earlier one of its block, moved by noise of length 0.1 (co
 
 Every stage runs in a process of its own: `peak MB` is that process's largest resident set, mapped pages
 of the vectors included. The exponent is log(t2 / t1) / log(n2 / n1) of CPU seconds, so other work on
-the machine changes it little. Writes build/bench/scale.json.
+the machine changes it little. `recall` is the share of pairs, of 4e8 / n clips with any other by brute
+force, that near duplicates join. Writes build/bench/scale.json.
 
     python benchmarks/bench_scale.py [--clips 100000,1000000] [--stages groups,diverse,duplicates,plan]
 """
@@ -29,12 +30,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "bench"
 DIM, NOISE, COPY_NOISE, COPY_SHARE, BLOCK = 512, 0.8, 0.1, 0.02, 10_000
 STAGES = ("groups", "epoch", "diverse", "apart", "duplicates", "plan")
 CLIPS_PER_GROUP, MIN_COSINE = 4, 0.95
+CHECKED_PRODUCTS = 400_000_000  # 20,000 clips against 20,000, 400 against a million
 
 
 def unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -120,7 +123,30 @@ def run_duplicates(num_clips: int) -> dict[str, object]:
     clip_ids, vectors = clip_ids_of(num_clips), vectors_of(num_clips)
     start = clocks()
     found = near_duplicates(clip_ids, vectors, min_cosine=MIN_COSINE)
-    return {**elapsed(start), "peak MB": peak_mb(), "duplicates": len(found)}
+    spent = {**elapsed(start), "peak MB": peak_mb(), "duplicates": len(found)}
+    num_pairs, num_joined = pairs_joined(found, clip_ids, vectors)
+    return {**spent, "pairs checked": num_pairs, "recall": round(num_joined / max(num_pairs, 1), 4)}
+
+
+def pairs_joined(found: pa.Table, clip_ids: pa.Array, vectors: npt.NDArray[np.float16]) -> tuple[int, int]:
+    """Pairs of some clips with any clip, by brute force, and how many of them share a component."""
+    place = pc.index_in(clip_ids, value_set=found["clip_id"].combine_chunks())
+    original = found["duplicate_of"].combine_chunks().take(place)
+    component = pc.coalesce(original, clip_ids).dictionary_encode().indices.to_numpy()
+    num_clips = len(vectors)
+    asked = np.random.default_rng(0).choice(
+        num_clips, min(CHECKED_PRODUCTS // num_clips, num_clips), replace=False
+    )
+    queries = unit(vectors[asked].astype(np.float32))
+    num_pairs = num_joined = 0
+    for start in range(0, num_clips, BLOCK):
+        block = unit(vectors[start : start + BLOCK].astype(np.float32))
+        near, other = np.nonzero(queries @ block.T >= MIN_COSINE + 1e-3)  # quantised cosines may be less
+        is_pair = asked[near] != start + other
+        left, right = asked[near[is_pair]], start + other[is_pair]
+        num_pairs += len(left)
+        num_joined += int((component[left] == component[right]).sum())
+    return num_pairs, num_joined
 
 
 def run_plan(num_clips: int) -> dict[str, object]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -15,6 +17,9 @@ from weave_data.cluster import (
     mean_pair_cosine,
     measure_distances,
 )
+from weave_data.cluster import centroids as module
+from weave_data.cluster.centroids import nearest_centroids, train_centroids
+from weave_data.cluster.cosines import SCALE, UnitRows, quantize
 from weave_data.cluster.drift import CentroidDistances
 from weave_data.config.groups import GroupsConfig
 from weave_data.errors import VerificationError
@@ -46,6 +51,31 @@ def test_centroids_are_the_same_from_a_memory_map_of_half_precision(tmp_path) ->
 def test_centroids_of_another_model_are_refused() -> None:
     with pytest.raises(VerificationError, match=r"centroids have shape \(2, 32\), the clips' vectors 64"):
         group(names(50), cloud(50), centroids=cloud(2, dim=32))
+
+
+def test_centroids_of_two_levels_are_as_near_as_those_of_one(monkeypatch) -> None:
+    vectors = cloud(6000, dim=32, num_clusters=300, noise=0.5, seed=8)
+    rows, ranks = UnitRows(vectors, np.arange(6000)), np.random.default_rng(0).permutation(6000)
+    train = functools.partial(train_centroids, rows, ranks, rows_per_cluster=32)
+    two, again = (train(seed=3) for _ in range(2))
+    monkeypatch.setattr(module, "_TWO_LEVEL_CLUSTERS", 10_000)
+    one = train(seed=3)
+    assert two.shape == one.shape == (188, 32)
+    assert np.array_equal(two, again)
+    assert not np.array_equal(two, one)
+    near_two, near_one = (nearest_centroids(rows, found, 1)[1].mean() for found in (two, one))
+    assert near_two > 0.99 * near_one
+
+
+def test_the_nearest_centroids_come_in_order_and_ties_go_to_the_lower_id() -> None:
+    centroids = quantize(cloud(40, dim=8, seed=1))
+    centroids[[7, 30]] = centroids[3]
+    rows = UnitRows(cloud(500, dim=8, seed=2), np.arange(500))
+    ids, cosines = nearest_centroids(rows, centroids, 5)
+    products = rows.take(np.arange(500)) @ centroids.T
+    expected = np.argsort(-products, axis=1, kind="stable")[:, :5]
+    assert np.array_equal(ids, expected)
+    assert cosines == pytest.approx(np.take_along_axis(products, expected, axis=1) / SCALE**2)
 
 
 def test_drift_is_near_zero_for_more_of_the_same_and_large_for_something_else() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from weave_data.cluster import duplicates as module
 from weave_data.cluster import near_duplicates
+from weave_data.cluster.cosines import UnitRows
 from weave_data.errors import ConfigError, VerificationError
 
 
@@ -54,11 +55,30 @@ def test_duplicates_are_the_components_of_all_similar_pairs(num_clips, share, se
         assert row["cosine"] == pytest.approx(exact, abs=2e-3)
 
 
-def test_copies_are_found_across_the_borders_of_clusters() -> None:
-    vectors = with_copies(3000, 600, blur=0.25, seed=1)  # twelve clusters of one cloud without gaps
+def test_copies_are_found_across_the_borders_of_clusters(monkeypatch) -> None:
+    monkeypatch.setattr(module, "_CLUSTER_ROWS", 64)
+    vectors = with_copies(3000, 600, blur=0.25, seed=1)  # 47 clusters of one cloud without gaps
     expected = components(names(3000), vectors, 0.95)
     found = found_components(near_duplicates(names(3000), vectors.astype(np.float16), min_cosine=0.95))
     assert len(found & expected) >= 0.99 * len(expected) > 300
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("towards_another", [False, True])
+def test_nearly_every_planted_copy_among_twenty_thousand_clips_is_found(towards_another) -> None:
+    """Copies at cosines of 0.95 to 0.96: in any direction, or straight towards a clip from elsewhere."""
+    random = np.random.default_rng(3)
+    vectors = cloud(19_000, dim=512, num_clusters=190, seed=2)
+    originals = vectors[random.choice(19_000, 1000, replace=False)].astype(np.float64)
+    others = vectors[random.integers(0, 19_000, 1000)] if towards_another else random.normal(size=(1000, 512))
+    step = unit(others - (others * originals).sum(axis=1, keepdims=True) * originals)
+    cosines = random.uniform(0.951, 0.96, (1000, 1))
+    copies = cosines * originals + np.sqrt(1 - cosines**2) * step
+    vectors = np.concatenate([vectors, copies]).astype(np.float32)
+    expected = components(names(20_000), vectors, 0.95)
+    found = found_components(near_duplicates(names(20_000), vectors, min_cosine=0.95))
+    assert len(found & expected) >= 0.995 * len(expected)
+    assert len(expected) > 900
 
 
 def test_many_equal_clips_are_one_component_in_small_batches(monkeypatch) -> None:
@@ -69,6 +89,14 @@ def test_many_equal_clips_are_one_component_in_small_batches(monkeypatch) -> Non
     assert len(table) == 499
     assert set(table["duplicate_of"].to_pylist()) == {min(names(500).to_pylist())}
     assert set(table["cosine"].to_pylist()) == {1.0}
+
+
+def test_equal_clips_are_linked_by_few_pairs() -> None:
+    vectors = np.tile(cloud(1, seed=4), (3000, 1))
+    rows = UnitRows(vectors, np.arange(3000))
+    links = list(module._links(rows, np.arange(3000), 0.9))
+    assert sum(len(left) for left, _ in links) < 10 * 3000
+    assert (module._components(rows, np.arange(3000), 0.9) == 0).all()
 
 
 def test_a_chain_of_similar_clips_is_one_component() -> None:

@@ -1,9 +1,10 @@
 """Clips that look alike: pairs above a cosine, joined into components.
 
-Comparing every pair of a million clips is out of reach, so a clip is compared with the clips of its
-own cluster and of the seven clusters next nearest to it. A pair within the angle t = acos(min_cosine)
-can only lie in clusters whose angles to a clip differ by at most 2t, by the triangle inequality; where
-that leaves fewer than eight clusters, nothing is missed.
+Comparing every pair of a million clips is out of reach, so a clip visits its own cluster and those of
+the seven next nearest centroids that are at most t = acos(min_cosine) farther, as an angle, than its own.
+A pair within t is missed when neither clip visits the other's cluster: when several more clusters are
+about as near, or when the clips differ by a step straight from one centroid to the other (the triangle
+inequality alone would allow 2t).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ DUPLICATE_SCHEMA = pa.schema(
 )
 
 _PROBES = 8
+_CLUSTER_ROWS = 512
 _SLACK_RADIANS = 0.01  # angles of quantised vectors and centroids are off by less
 _BLOCK_ROWS = 2048
 _MAX_EDGES = 1 << 22
@@ -97,10 +99,10 @@ def _components(rows: UnitRows, ranks: Rows, min_cosine: float) -> Rows:
 
 def _links(rows: UnitRows, ranks: Rows, min_cosine: float) -> Iterator[tuple[Rows, Rows]]:
     """Pairs of rows at least as similar as asked, block by block."""
-    centroids = train_centroids(rows, ranks, seed=0)
+    centroids = train_centroids(rows, ranks, seed=0, rows_per_cluster=_CLUSTER_ROWS)
     probes, cosines = nearest_centroids(rows, centroids, min(_PROBES, len(centroids)))
     angles = np.arccos(np.clip(cosines, -1, 1))
-    reach = 2 * math.acos(min_cosine) + _SLACK_RADIANS
+    reach = math.acos(min_cosine) + _SLACK_RADIANS
     visits = angles <= angles[:, :1] + reach
     clusters, visitors = probes[visits], np.nonzero(visits)[0]
     order = np.argsort(clusters, kind="stable")
@@ -115,13 +117,26 @@ def _links(rows: UnitRows, ranks: Rows, min_cosine: float) -> Iterator[tuple[Row
             at_home = rows.take(part)
             for other in _parts(guests):
                 near = _similar(rows.take(other), at_home, min_cosine)
-                yield other[near[0]], part[near[1]]
+                yield _forest(other, part, near)
 
 
 def _similar(left: Quantized, right: Quantized, min_cosine: float) -> tuple[Rows, Rows]:
-    squares = np.multiply.outer(_squares(left), _squares(right))
-    rows, columns = np.nonzero(left @ right.T >= min_cosine * np.sqrt(squares))
-    return rows, columns
+    products, lefts, rights = left @ right.T, _squares(left), _squares(right)
+    # nearly every pair is far below: a bound for the shortest row of the left rules those out cheaply
+    bounds = np.sqrt(rights) * (math.sqrt(lefts.min()) * min_cosine * (1 - 1e-6))
+    rows, columns = np.divmod(np.flatnonzero(products >= bounds.astype(np.float32)), len(right))
+    is_near = products[rows, columns] >= min_cosine * np.sqrt(lefts[rows] * rights[columns])
+    return rows[is_near], columns[is_near]
+
+
+def _forest(left: Rows, right: Rows, near: tuple[Rows, Rows]) -> tuple[Rows, Rows]:
+    """Pairs that join what the near pairs join, at most one for each row: many equal clips stay few pairs."""
+    rows = np.concatenate([left, right])
+    ends = (near[0], len(left) + near[1])
+    graph = coo_array((np.ones(len(near[0]), np.int8), ends), shape=(len(rows), len(rows)))
+    _, labels = connected_components(graph, directed=False)
+    first = np.unique(labels, return_index=True)[1][labels]
+    return rows, rows[first]
 
 
 def _squares(quantized: Quantized) -> npt.NDArray[np.float64]:
