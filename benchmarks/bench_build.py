@@ -1,16 +1,20 @@
 """A whole build against decoding alone: clips per second of both over the same clips, in one run.
 
-Clips show one moving shape (160 to 240 px, 3 s at 12 frames a second: far cheaper to decode than WebVid's,
-which is hard on the build); `--distinct` of them are rendered once, into build/bench, and links under other
-ids make up the rest. The build has recipes l1 (16 frames) and l4
-(4 clips of 4 frames, clustered), embedder `none`, and runs on Ray with 2 cores. `decode` is `decode_part`
-over the same parts, with the same requests, in 2 processes and no Ray, into an output of its own. Ray and
-the processes of `decode` are started, and have imported what they need, before the clocks run. The two
+    --like small    one moving shape, 160 to 240 px, 3 s at 12 frames a second: 10 times cheaper to decode
+                    than WebVid's clips, which is hard on the build
+    --like webvid   596 x 336 px, 15 s at 30 frames a second, H.264 with key frames 250 apart (`bench_decode`)
+
+`--distinct` clips are rendered once, into build/bench, and links under other ids make up the rest: every id
+is read, decoded and stored for itself. The build has recipes l1 (16 frames) and l4 (4 clips of 4 frames,
+clustered), embedder `none`, and runs on Ray with 2 cores. `decode` is `decode_part` over the same parts,
+with the same requests, in 2 processes and no Ray, into an output of its own. Ray and the processes of
+`decode` are started, and have imported what they need, before the clocks run; Ray stops after them. The two
 take turns, `--rounds` times; ratios are those of the medians. CPU seconds are those of all processes, Ray's
 own included: on a machine that others use too they say more than the clock. Where the build's time goes is
-told by its own progress. Writes build/bench/build.json.
+told by its own progress. Writes build/bench/build.json, or build-webvid.json.
 
-    python benchmarks/bench_build.py [--clips 2000] [--distinct 200] [--rounds 1] [--part-clips auto]
+    python benchmarks/bench_build.py [--like small] [--clips 2000] [--distinct N] [--rounds 1]
+                                     [--part-clips auto]
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,27 +46,44 @@ from weave_data.execute import RayExecutor, RayResources, Step  # noqa: E402
 from weave_data.pipeline.frames import FrameWork, PartItem  # noqa: E402
 
 CORES = 2
+DISTINCT = {"small": 200, "webvid": 8}  # a clip like WebVid's takes ten seconds to render
+LENGTHS = {"small": "PT00H00M03S", "webvid": "PT00H00M15S"}
+
+if sys.dont_write_bytecode:  # processes start as those of an installed package do: with compiled modules
+    sys.dont_write_bytecode, sys.pycache_prefix = False, str(BUILD / "bytecode")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
 
-def rendered(num_distinct: int) -> list[Path]:
+def rendered(like: str, num_distinct: int) -> list[Path]:
     """The clips, rendered by an earlier run or now."""
-    folder = BUILD / f"clips-{num_distinct}"
+    folder = BUILD / f"clips-{like}-{num_distinct}"
     if not folder.exists():
         share = -(-num_distinct // CORES)
+        render = {"small": render_small, "webvid": render_webvid}[like]
         with ProcessPoolExecutor(CORES, multiprocessing.get_context("spawn")) as pool:
             places = [folder.with_name(f"{folder.name}-new") / str(core) for core in range(CORES)]
-            list(pool.map(render_some, places, range(CORES), [share] * CORES))
+            list(pool.map(render, places, range(CORES), [share] * CORES))
         places[0].parent.rename(folder)
-    return sorted(folder.glob("*/videos/*/*.mp4"))
+    return sorted(folder.rglob("*.mp4"))
 
 
-def render_some(folder: Path, seed: int, num_clips: int) -> None:
+def render_small(folder: Path, seed: int, num_clips: int) -> None:
     from world import render_world
 
     render_world(folder, num_clips=num_clips, seed=seed, size_px=(160, 240), seconds=3.0, fps=12)
 
 
-def link_clips(folder: Path, originals: Sequence[Path], num_clips: int) -> None:
+def render_webvid(folder: Path, seed: int, num_clips: int) -> None:
+    from bench_decode import webvid_clip
+
+    folder.mkdir(parents=True)
+    for number in range(num_clips):
+        data = webvid_clip(250, seed * num_clips + number)
+        (folder / f"{number:03d}.mp4").write_bytes(data)
+
+
+def link_clips(folder: Path, originals: Sequence[Path], num_clips: int, length: str) -> None:
     """`clips.csv` and `videos/` with a clip under many ids."""
     from world import write_catalog
 
@@ -71,7 +93,7 @@ def link_clips(folder: Path, originals: Sequence[Path], num_clips: int) -> None:
         path = folder / "videos" / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(originals[number % len(originals)])
-        rows.append((f"{number:08d}", key, "PT00H00M03S", f"page{number // 50:04d}", f"clip number {number}"))
+        rows.append((f"{number:08d}", key, length, f"page{number // 50:04d}", f"clip number {number}"))
     write_catalog(folder / "clips.csv", rows)
 
 
@@ -94,6 +116,17 @@ def configuration(source: Path, output: Path, part_clips: str) -> BuildConfig:
     return load_config(BuildConfig, values, overrides={}, origin="benchmark")
 
 
+class KeptRay(RayExecutor):
+    """Ray outlives the builds, as a cluster's does; `stop` it after the last."""
+
+    def close(self) -> None:
+        """Nothing stops."""
+
+    def stop(self) -> None:
+        """Shut Ray down."""
+        super().close()
+
+
 def run_build(config: BuildConfig, executor: RayExecutor) -> tuple[Clocks, dict[str, float]]:
     """A build, and when each of its stages was done."""
     from weave_data.pipeline.build import build
@@ -113,7 +146,7 @@ class Clocks:
     """Seconds, and CPU seconds of this process and all below it, from the beginning to `stop`.
 
     A process that its parent waited for is in the parent's own count; Ray's node process does not wait for
-    its workers, so theirs are looked at twice a second and the last look counts.
+    its workers, so theirs are looked at every two seconds and the last look counts.
     """
 
     def __init__(self) -> None:
@@ -134,7 +167,7 @@ class Clocks:
         self.cpu_seconds = sum({**self._not_waited_for, **self._seen}.values()) - self._before
 
     def _watch(self) -> None:
-        while not self._stop.wait(0.5):
+        while not self._stop.wait(2.0):
             self._look()
 
     def _look(self) -> None:
@@ -177,6 +210,7 @@ def run_decode(config: BuildConfig) -> Clocks:
     with tempfile.TemporaryDirectory() as scratch:
         source = open_source(config.source.videos)
         work = FrameStage(config, store, source, catalog, Path(scratch))._work
+        work = replace(work, embed_key=None, embed_here=None)
         items = part_items(catalog, None)
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(CORES, context, take_work, (work,)) as pool:
@@ -196,7 +230,7 @@ def same(item: int) -> int:
 
 
 def compare(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
-    executor = RayExecutor(RayResources(num_cpus=CORES))
+    executor = KeptRay(RayResources(num_cpus=CORES))
     list(executor.run(Step("start", list(range(4 * CORES)), same)))
     taken: dict[str, list[Clocks]] = {"build": [], "decode": []}
     stages: dict[str, float] = {}
@@ -209,7 +243,7 @@ def compare(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
                 clocks = run_decode(config)
             taken[way].append(clocks)
             print(f"{way:8} {clocks.seconds:6.1f} s  {clocks.cpu_seconds:6.1f} CPU s", flush=True)
-    executor.close()
+    executor.stop()
     print("build: " + ", ".join(f"{stage} done after {seconds} s" for stage, seconds in stages.items()))
     rows = []
     for unit in ("seconds", "cpu_seconds"):
@@ -217,7 +251,7 @@ def compare(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
             statistics.median(getattr(c, unit) for c in taken[way]) for way in ("build", "decode")
         )
         row = {
-            "name": f"{options.clips} clips, parts of {options.part_clips}",
+            "name": f"{options.clips} clips like {options.like}, parts of {options.part_clips}",
             "ours": round(options.clips / build, 1),
             "other": round(options.clips / decode, 1),
             "other_name": "decode_part alone",
@@ -232,17 +266,19 @@ def compare(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--like", choices=sorted(DISTINCT), default="small")
     parser.add_argument("--clips", type=int, default=2000)
-    parser.add_argument("--distinct", type=int, default=200)
+    parser.add_argument("--distinct", type=int)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--part-clips", default="auto")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-build-") as folder:
         started = time.monotonic()
-        link_clips(Path(folder), rendered(options.distinct), options.clips)
+        originals = rendered(options.like, options.distinct or DISTINCT[options.like])
+        link_clips(Path(folder), originals, options.clips, LENGTHS[options.like])
         print(f"{options.clips} clips are there after {time.monotonic() - started:.0f} s", flush=True)
         rows = compare(Path(folder), options)
-    target = BUILD / "build.json"
+    target = BUILD / ("build.json" if options.like == "small" else f"build-{options.like}.json")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     print(f"wrote {target.relative_to(ROOT)}")

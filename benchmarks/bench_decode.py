@@ -54,7 +54,8 @@ def scene(seed: int) -> Callable[[int], npt.NDArray[np.uint8]]:
     return draw
 
 
-def rendered_clips(gop: int, num_clips: int) -> list[bytes]:
+def webvid_clip(gop: int, seed: int) -> bytes:
+    """A clip of WebVid's size and length, with a key frame every `gop` frames."""
     rendering = Rendering(
         width=WIDTH,
         height=HEIGHT,
@@ -64,7 +65,7 @@ def rendered_clips(gop: int, num_clips: int) -> list[bytes]:
         bframes=3,
         options={"preset": "veryfast", "crf": "25", "sc_threshold": "0"},
     )
-    return [render_video(rendering, scene(seed)) for seed in range(num_clips)]
+    return render_video(rendering, scene(seed))
 
 
 def real_clips() -> list[bytes]:
@@ -154,7 +155,8 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    sets = {f"596x336 15 s, GOP {gop}": rendered_clips(gop, options.clips) for gop in (250, 12)}
+    seeds = range(options.clips)
+    sets = {f"596x336 15 s, GOP {gop}": [webvid_clip(gop, seed) for seed in seeds] for gop in (250, 12)}
     sets["real mp4 clips"] = real_clips()
     ours = PyavDecoder()
     rows = compare(

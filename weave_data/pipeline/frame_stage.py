@@ -87,7 +87,13 @@ class FrameStage:
             retries=retry_rounds(store),
             embed_key=self._embed_key,
             embedding_frames=config.embedding.frames_per_clip if config.needs_embeddings else None,
+            embed_here=None if self._needs_actors else EmbedActor(config.embedding, store),
         )
+
+    @property
+    def _needs_actors(self) -> bool:
+        """Thumbnails, without GPUs asked for, hold no model: the decode tasks make them."""
+        return self._config.embedding.model != "none" or self._config.execution.gpus > 0
 
     def run(
         self, executor: Executor, budget: RejectBudget, on_progress: OnProgress, on_busy: OnBusy = nobody_busy
@@ -137,14 +143,11 @@ class FrameStage:
         )
 
     def _actors(self) -> ActorPool | None:
-        if self._embed_key is None:
+        if self._embed_key is None or not self._needs_actors:
             return None
         execution = self._config.execution
         # on CPUs an actor runs on one thread: one for every core, beside the decode tasks
         cores = execution.num_cpus or os.cpu_count() or 1
-        if self._config.embedding.model == "none":
-            # thumbnails take an eighth of a clip's decoding, and starting an actor seconds
-            cores = max(1, cores // 4)
         actors = max(1, int(execution.gpus / execution.gpus_per_actor)) if execution.gpus else cores
         return ActorPool(
             factory=EmbedActor(self._config.embedding, self._store),

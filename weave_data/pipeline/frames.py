@@ -41,7 +41,7 @@ class FrameOutcome:
     embedded: EmbedReceipt | None = None
     pending: EmbedRequest | None = field(default=None, repr=False)
     embedding_path: str = ""
-    decode_seconds: float = 0.0  # of a core, fetching included
+    decode_seconds: float = 0.0  # of a core, fetching and what else its task does included
     embed_seconds: float = 0.0  # of an actor
 
 
@@ -58,11 +58,14 @@ class FrameWork:
     retries: Mapping[str, int]
     embed_key: str | None
     embedding_frames: int | None
+    embed_here: EmbedActor | None = None  # for an embedder without a model, which needs no actor
 
     def __call__(self, item: PartItem) -> FrameOutcome:
-        """Decode a part (or find it decoded) and prepare its embedding."""
+        """Decode a part (or find it decoded) and prepare its embedding, or embed it."""
         started = time.perf_counter()
         outcome = self._decode(item)
+        if self.embed_here is not None:
+            outcome = self.embed_here("cpu")(outcome)
         return replace(outcome, decode_seconds=time.perf_counter() - started)
 
     def _decode(self, item: PartItem) -> FrameOutcome:
