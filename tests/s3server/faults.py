@@ -5,15 +5,20 @@
         proxy.plan(Fault.DROP_REPLY, 1)  # then one is carried out, and its reply lost
         proxy.plan(Fault.CUT_BODY, 1)    # then one reply breaks off in the middle of its body
 
+RESET tears the connection down without a reply, SILENT never replies, DRIP sends its body a byte at a
+time, SHORTEN sends half a body as if it were whole.
+
 `only` limits a plan to one HTTP method. `requests` holds (method, path, range) of everything that arrived.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import http.client
 import http.server
 import socket
+import struct
 import threading
 from urllib.parse import urlsplit
 
@@ -22,6 +27,10 @@ class Fault(enum.Enum):
     REFUSE = "refuse"
     DROP_REPLY = "drop_reply"
     CUT_BODY = "cut_body"
+    RESET = "reset"
+    SILENT = "silent"
+    DRIP = "drip"
+    SHORTEN = "shorten"
 
 
 class FaultProxy:
@@ -32,6 +41,7 @@ class FaultProxy:
         self.requests: list[tuple[str, str, str | None]] = []
         self._plan: list[tuple[Fault, str | None]] = []
         self._lock = threading.Lock()
+        self.ending = threading.Event()
         handler = type("Handler", (_Handler,), {"proxy": self})
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -42,6 +52,7 @@ class FaultProxy:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.ending.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -74,8 +85,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if fault is Fault.REFUSE:
             self._reply(503, {}, b"<Error><Code>SlowDown</Code></Error>")
             return
+        if fault in (Fault.RESET, Fault.SILENT):
+            if fault is Fault.SILENT:
+                self.proxy.ending.wait()
+            self._reset()
+            return
         status, headers, data = self._forward(body)
-        if fault is Fault.DROP_REPLY:
+        if fault is Fault.SHORTEN:
+            self._reply(status, headers, data[: len(data) // 2])
+        elif fault is Fault.DRIP:
+            self._drip(status, headers, data)
+        elif fault is Fault.DROP_REPLY:
             self._hang_up()
         elif fault is Fault.CUT_BODY:
             self._reply(status, headers, data, cut=len(data) // 2)
@@ -111,6 +131,21 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(data if cut is None else data[:cut])
             self.wfile.flush()
+
+    def _drip(self, status: int, headers: dict[str, str], data: bytes) -> None:
+        self._reply(status, headers, data, cut=0)
+        with contextlib.suppress(OSError):  # the client has had enough
+            for byte in data:
+                if self.proxy.ending.wait(0.05):
+                    break
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
+        self.close_connection = True
+
+    def _reset(self) -> None:
+        self.close_connection = True
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
 
     def _hang_up(self) -> None:
         self.close_connection = True

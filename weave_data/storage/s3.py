@@ -151,12 +151,10 @@ class S3Store:
             return b""
         data = self._read(key, Range=f"bytes={start}-{stop - 1}")
         if len(data) != num_bytes:
-            error = StoreError(
+            raise StoreError(
                 f"{self.uri}/{key}: bytes [{start}, {stop}) asked, {len(data)} received; the object is "
                 "shorter than its index says: run `weave-data verify`"
             )
-            error.is_transient = True  # or a proxy cut the reply and set its length right
-            raise error
         return data
 
     def _read(self, key: str, **asked: Any) -> bytes:

@@ -64,6 +64,7 @@ CONNECT_SECONDS = 10
 READ_SECONDS = 60
 
 _SLOTS = threading.BoundedSemaphore(MAX_REQUESTS)
+_MAKING = threading.Lock()
 
 _REFUSED_CREDENTIALS = frozenset(
     {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "AuthFailure"}
@@ -97,7 +98,8 @@ def s3_client(attempts: int | None = None, idle_seconds: float = READ_SECONDS) -
         StoreError: The environment can't make a client (profile, region).
     """
     try:
-        return _cached_client(os.getpid(), aws_environment(), attempts or max_attempts(), idle_seconds)
+        with _MAKING:  # one takes a third of a second of computing: threads that start together share it
+            return _cached_client(os.getpid(), aws_environment(), attempts or max_attempts(), idle_seconds)
     except (BotoCoreError, ValueError) as error:
         reason = _one_line(error)
         raise StoreError(f"S3 is not configured: {reason}; correct the AWS_* environment") from error

@@ -60,7 +60,8 @@ class GroupBuffer:
     @property
     def held_bytes(self) -> int:
         """Bytes of the rows in memory."""
-        return self._held_bytes
+        with self._lock:
+            return self._held_bytes
 
     def read_ahead(self, address: RowAddress, readers: DaemonPool) -> bool:
         """Begin to read an address' group; False when memory is full."""
@@ -118,10 +119,10 @@ class GroupBuffer:
         self._counters.add(num_reads=1)
         with self._lock:
             self._num_reading -= 1
+            self._make_room(table.nbytes)
             group.num_left, group.row_bytes = len(rows), table.nbytes // max(1, len(rows))
             self._held_bytes += group.size_bytes
             self._largest_bytes = max(self._largest_bytes, table.nbytes)
-            self._make_room(key)
         group.rows.set_result(rows)
 
     def _forget_row(self, key: _Key, group: _Group, *, is_taken: bool) -> None:
@@ -133,13 +134,12 @@ class GroupBuffer:
         if group.num_left == 0 or not is_taken:
             self._drop(key)
 
-    def _make_room(self, newest: _Key) -> None:
-        """Drop the longest unused groups that are not being read."""
+    def _make_room(self, more_bytes: int) -> None:
+        """Drop the longest unused groups, but for those that are being read."""
         for key in [known for known, group in self._groups.items() if group.num_left]:
-            if self._held_bytes <= self._max_bytes:
+            if self._held_bytes + more_bytes <= self._max_bytes:
                 return
-            if key != newest:
-                self._drop(key)
+            self._drop(key)
 
     def _drop(self, key: _Key) -> None:
         self._held_bytes -= self._groups.pop(key).size_bytes

@@ -107,24 +107,21 @@ class RowFeed(Generic[EncodedT]):
 
     def _advance(self, step: int, workers: DaemonPool, readers: DaemonPool) -> None:
         """Read and encode what comes next; row groups are asked for in the order they are needed."""
-        near = self._steps(step, self._limits.prefetch_steps)
-        for ahead in near:
+        near = min(step + self._limits.prefetch_steps + 1, self._stop_step)
+        far = min(step + self._limits.read_ahead_steps + 1, self._stop_step)
+        for ahead in (step, *range(step + 1, near)):
             if ahead not in self._pending:
                 addresses = self._rows(ahead)
                 self._read_ahead(addresses, readers)
                 self._pending[ahead] = [
                     (address, workers.submit(self._load, address)) for address in addresses
                 ]
-        for ahead in self._steps(near.stop, self._limits.read_ahead_steps - len(near)):
+        for ahead in range(max(near, step + 1), far):
             if not self._read_ahead(self._rows(ahead), readers):
                 return
 
     def _read_ahead(self, addresses: Iterable[RowAddress], readers: DaemonPool) -> bool:
         return all(self._buffer.read_ahead(address, readers) for address in addresses)
-
-    def _steps(self, start: int, num_ahead: int) -> range:
-        """`start` and steps after it; `start` itself also at or beyond the stop step, if it was asked for."""
-        return range(start, max(start + 1, min(start + num_ahead + 1, self._stop_step)))
 
     def _collect(self, step: int) -> list[EncodedT]:
         stop = time.monotonic() + self._limits.stall_timeout_s
