@@ -221,9 +221,10 @@ _WOVEN_CLIP = pa.struct(
 )
 SAMPLE_SCHEMA = pa.schema(
     [
-        _required("sample_key", pa.string()),  # the record's own id, unique within the source
+        _required("sample_key", pa.string()),  # the record's own id, made unique within the source
         _required("clip_ids", _list_of(pa.string())),  # none for text only
         _required("conversations", _list_of(_TURN)),
+        pa.field("record_id", pa.string()),  # as the record has it; null: made here (questions)
     ]
 )
 """Samples a source gives ready made (LLaVA, Video-LLaVA and VideoWeave records, questions)."""
@@ -243,6 +244,7 @@ PLAN_SCHEMA = pa.schema(
         _required("epoch", pa.int32()),
         _required("num_frames", pa.int32()),
         _required("text_bytes", pa.int32()),
+        pa.field("record_id", pa.string()),  # of a sample that a source gives; exports use it as id
     ]
 )
 """Rows lie in shard order: split (train before val), epoch, then the keyed permutation."""
@@ -313,7 +315,10 @@ class WovenClip:
 
 @dataclass(frozen=True)
 class WovenSample:
-    """One row of a shard. `frames` are JPEG, PNG, WebP or GIF bytes, all of clip 1, then clip 2, ..."""
+    """One row of a shard. `frames` are JPEG, PNG, WebP or GIF bytes, all of clip 1, then clip 2, ...
+
+    `record_id` is no column of a shard: exports take it from the plan.
+    """
 
     sample_id: str
     frames: tuple[bytes, ...] = field(repr=False)
@@ -330,6 +335,7 @@ class WovenSample:
     width: int
     height: int
     text_bytes: int
+    record_id: str | None = None
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> WovenSample:

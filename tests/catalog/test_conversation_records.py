@@ -103,10 +103,16 @@ def test_one_object_a_line_uses_the_first_conversation_and_counts_the_others():
     assert result.samples.to_pylist() == [
         {
             "sample_key": "0000001",
+            "record_id": "0000001",
             "clip_ids": ["a.jpg", "b.jpg"],
             "conversations": turns("<image>\nDescribe it.", "Winter."),
         },
-        {"sample_key": "val-train-2", "clip_ids": [], "conversations": turns("Hi", "Hello")},
+        {
+            "sample_key": "val-train-2",
+            "record_id": "val-train-2",
+            "clip_ids": [],
+            "conversations": turns("Hi", "Hello"),
+        },
     ]
     assert result.num_unused == 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from weave_data.pipeline import build
 from weave_data.records import WovenSample
 from weave_data.shard import iter_rows, open_dataset, read_manifest, verify_output
 from weave_data.storage import open_store
+from weave_data.upkeep import explain_sample
 
 ASKED = "<image>\nWhat is it?"
 
@@ -81,6 +83,43 @@ def test_images_texts_and_videos_become_samples_and_nothing_is_lost(
     assert totals["catalog"].rejected == {"missing": 1}
     assert totals["decode"].rejected == {"not_an_image": 1}
     assert totals["weave mix"].rejected == {"clip_rejected": 1}
+
+
+def test_records_keep_their_own_ids_in_exports_and_explanations(
+    records: dict[str, Any], tmp_path: Path
+) -> None:
+    chat = Path(records["catalog"])
+    rows = json.loads(chat.read_text())
+    again = [  # LLaVA's files have one id several times, and equal texts under two ids
+        {"id": "2", "image": "a.jpg", "conversations": turns(ASKED, "a second 2")},
+        {"id": "9#0123abcd", "conversations": turns("How much is one and one?", "two")},
+    ]
+    chat.write_text(json.dumps([*rows, *again]))
+    output = tmp_path / "w"
+    build(configure(records, output, {"name": "mix", "frames_per_clip": 4}, rejects={"max_fraction": 0.9}))
+    wanted = ["1", "2", "2", "4", "5", "9#0123abcd"]
+    dataset = open_dataset(f"{output}/mix")
+    for form, field in (("videoweave", "id"), ("sharegpt", "id"), ("webdataset", "record_id")):
+        target = tmp_path / form
+        report = export_recipe(dataset, open_store(str(target)), form)
+        if form == "webdataset":
+            found = []
+            for path in target.glob("*.tar"):
+                with tarfile.open(path) as tar:
+                    found += [json.load(tar.extractfile(name)) for name in tar.getnames() if "json" in name]
+        else:
+            found = json.loads((target / report.files[0][0]).read_text())
+        assert sorted(row[field] for row in found) == wanted, form
+        if form == "videoweave":
+            said = {(row["id"], row["conversations"][-1]["value"]) for row in found}
+            assert {("2", "b"), ("2", "a second 2"), ("9#0123abcd", "two")} <= said
+    second = next(
+        row for row in iter_rows(dataset.store, dataset.manifest) if row.conversations[-1].value == "b"
+    )
+    told = explain_sample(open_store(str(output)), second.sample_id)
+    assert told.record_id == "2"
+    assert "  record '2' of the source" in told.lines()
+    verify_output(open_store(str(output)))
 
 
 def test_clips_without_captions_are_not_woven_by_other_strategies(

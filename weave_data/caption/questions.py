@@ -86,4 +86,5 @@ def _samples(chosen: pa.Table, runs: np.ndarray) -> pa.Table:
     offsets = pa.array(np.arange(num_samples + 1, dtype=np.int32))
     clip_lists = pa.ListArray.from_arrays(offsets, clip_ids, type=SAMPLE_SCHEMA.field("clip_ids").type)
     keys = pc.binary_join_element_wise(clip_ids, types, numbers, "/")
-    return pa.table([keys, clip_lists, make_conversations(asked, answers)], schema=SAMPLE_SCHEMA)
+    no_record = pa.nulls(num_samples, pa.string())
+    return pa.table([keys, clip_lists, make_conversations(asked, answers), no_record], schema=SAMPLE_SCHEMA)

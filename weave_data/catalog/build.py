@@ -17,7 +17,7 @@ from weave_data.storage import Store
 __all__ = ["Catalog", "build_catalog", "catalog_key", "is_committed", "preview_catalog"]
 
 
-_VERSION = 3  # of what a source's files are made into; part of every key
+_VERSION = 4  # of what a source's files are made into; part of every key
 
 
 def catalog_key(

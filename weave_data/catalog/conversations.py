@@ -122,7 +122,7 @@ def _samples(records: pa.Table, rows: npt.NDArray[np.int64]) -> pa.Table:
             f"source.catalog: {repeated[0].as_py()!r} is the id of one record and stands for another record "
             f"whose id was taken ({len(repeated)} of them); give the records ids of their own"
         )
-    columns = [keys, records["keys"], records["conversations"]]
+    columns = [keys, records["keys"], records["conversations"], ids]
     return pa.table(columns, schema=SAMPLE_SCHEMA).take(pa.array(rows))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
 from weave_data.errors import ConfigError
+from weave_data.export.record_ids import RecordIds
 from weave_data.export.sharegpt import ShareGptWriter, dataset_info
 from weave_data.export.target import claim, commit_array, to_json
 from weave_data.export.videoweave import VideoWeaveWriter
@@ -96,6 +97,7 @@ def export_recipe(
     if export_format == "sharegpt":
         files = {f"{manifest.recipe}-{_part(*group)}": f"{_stem(manifest, *group)}.json" for group in groups}
         commit_exact(target, "dataset_info.json", to_json(dataset_info(files)))
+    record_ids = RecordIds(dataset.store, manifest)
     writer = _WRITERS[export_format](target)
     progress = _Progress(len(manifest.shards), on_progress)
     described, written = [], 0
@@ -107,7 +109,10 @@ def export_recipe(
             writer.resume(json.loads(target.get(file)))
             progress.advance(len(shards))
         else:
-            written += _export_group(dataset, target, writer, dict(zip(parts, shards, strict=True)), progress)
+            samples = {
+                part: _samples(dataset, shard, record_ids) for part, shard in zip(parts, shards, strict=True)
+            }
+            written += _export_group(target, writer, samples, progress)
             commit_array(target, file, (row for part in parts for row in json.loads(target.get(part))))
         _forget(target, frozenset(parts))
         described.append((file, sum(shard.rows for shard in shards)))
@@ -142,20 +147,16 @@ class _Progress:
 
 
 def _export_group(
-    dataset: WovenDataset,
-    target: Store,
-    writer: _Writer,
-    shards: Mapping[str, ShardEntry],
-    progress: _Progress,
+    target: Store, writer: _Writer, shards: Mapping[str, Iterable[WovenSample]], progress: _Progress
 ) -> int:
     """Export the shards of one split and epoch, each noted under its key; returns how many were not there."""
     written = 0
-    for part, shard in shards.items():
+    for part, samples in shards.items():
         if target.head(part) is not None:
             writer.resume(json.loads(target.get(part)))
         else:
             name = part.removeprefix(f"{_UNFINISHED}/").removesuffix(".json")
-            commit_exact(target, part, to_json(writer.write(name, _samples(dataset, shard))))
+            commit_exact(target, part, to_json(writer.write(name, samples)))
             written += 1
         progress.advance(1)
     return written
@@ -168,7 +169,11 @@ def _forget(target: Store, parts: frozenset[str]) -> None:
             target.delete(info.key)
 
 
-def _samples(dataset: WovenDataset, shard: ShardEntry) -> Iterator[WovenSample]:
+def _samples(
+    dataset: WovenDataset, shard: ShardEntry, record_ids: Callable[[Sequence[str]], list[str | None]]
+) -> Iterator[WovenSample]:
     for index in range(num_row_groups(shard.rows, dataset.manifest.row_group_rows)):
-        for row in read_row_group(dataset.store, shard, index).to_pylist():
-            yield WovenSample.from_row(row)
+        rows = read_row_group(dataset.store, shard, index).to_pylist()
+        own_ids = record_ids([row["sample_id"] for row in rows])
+        for row, own_id in zip(rows, own_ids, strict=True):
+            yield WovenSample.from_row({**row, "record_id": own_id})

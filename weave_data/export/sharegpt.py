@@ -75,9 +75,8 @@ class ShareGptWriter:
                 new = {name: data for name, data in files.items() if name not in written}
                 list(pool.map(self._commit, new.keys(), new.values()))
                 written.update(new)
-                records.append(
-                    {"id": sample.sample_id, "messages": _messages(sample), "images": _names(sample)}
-                )
+                own_id = sample.sample_id if sample.record_id is None else sample.record_id
+                records.append({"id": own_id, "messages": _messages(sample), "images": _names(sample)})
         return records
 
     def resume(self, records: Sequence[Mapping[str, Any]]) -> None:

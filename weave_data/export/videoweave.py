@@ -24,11 +24,13 @@ _THREADS = min(8, os.cpu_count() or 1)
 
 
 def woven_id(sample: WovenSample) -> str:
-    """Ids of the clips joined by `", "` with a comma at the end; of one clip its id alone.
+    """The record's own id; else ids of the clips joined by `", "`, a comma at the end, of one clip its id.
 
     Source:
         VideoWeave strips the blank of `"a, b, "` and keeps the comma. Text alone has the sample's id.
     """
+    if sample.record_id is not None:
+        return sample.record_id
     ids = [clip.clip_id for clip in sample.clips]
     if not ids:
         return sample.sample_id

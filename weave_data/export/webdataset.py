@@ -3,7 +3,8 @@
     <recipe>-<sha>-train-00000.tar   one for every shard; a second, `-00000-1.tar`, where it would pass 1 GiB
     <recipe>-<sha>-train.json        index: tars, samples, bytes, sha256
 
-Frames keep their stored bytes. The JSON holds every other column of the woven row.
+Frames keep their stored bytes. The JSON holds every other column of the woven row, and `record_id` where the
+source's record had an id.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def _members(sample: WovenSample) -> list[tuple[str, bytes]]:
     described = {
         field.name: getattr(sample, field.name)
         for field in dataclasses.fields(sample)
-        if field.name != "frames"
+        if field.name != "frames" and not (field.name == "record_id" and sample.record_id is None)
     }
     described["clips"] = [dataclasses.asdict(clip) for clip in sample.clips]
     described["conversations"] = [

@@ -96,7 +96,8 @@ def _two_frame(samples: pa.Table, earlier: npt.NDArray[np.int64]) -> pa.Table:
         images.take(pa.array(frames)).combine_chunks(),
         type=SAMPLE_SCHEMA.field("clip_ids").type,
     )
-    return pa.table([keys, pa.chunked_array([clip_ids]), taken["conversations"]], schema=SAMPLE_SCHEMA)
+    columns = [keys, pa.chunked_array([clip_ids]), taken["conversations"], taken["record_id"]]
+    return pa.table(columns, schema=SAMPLE_SCHEMA)
 
 
 def _has_clips(samples: pa.Table) -> pa.ChunkedArray:

@@ -91,6 +91,7 @@ class Explanation:
     settings: Mapping[str, Any]
     inputs: Mapping[str, Any]
     manifest_sha256: str
+    record_id: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain nested dict."""
@@ -102,6 +103,7 @@ class Explanation:
             f"sample {self.sample_id}",
             f"  {self.recipe}, {self.strategy}, {self.split}, epoch {self.epoch}, number {self.position}",
             f"  row {self.row} of {self.shard}",
+            *([] if self.record_id is None else [f"  record {self.record_id!r} of the source"]),
         ]
         for slot, clip in enumerate(self.clips):
             found += [f"  clip {slot + 1}  {line}" if not i else f"    {line}" for i, line in _clip(clip)]
@@ -178,6 +180,7 @@ def explain_sample(store: Store, sample_id: str, *, recipe: str | None = None) -
         settings=flatten_settings(manifest.configuration),
         inputs=dict(manifest.inputs),
         manifest_sha256=manifest_sha256(manifest),
+        record_id=row.get("record_id"),
     )
 
 

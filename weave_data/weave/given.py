@@ -90,7 +90,8 @@ def _members(
     strategies = pa.array(["given"]).take(pa.array(np.zeros(samples.num_rows, dtype=np.int64)))
     sizes: npt.NDArray[np.int64] = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
     turns = samples["conversations"].combine_chunks()
-    return Members(table.combine_chunks(), counts, sizes, splits, strategies, turns)
+    record_ids = samples["record_id"].combine_chunks()
+    return Members(table.combine_chunks(), counts, sizes, splits, strategies, turns, record_ids)
 
 
 def _rejects(

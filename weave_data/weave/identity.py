@@ -2,8 +2,8 @@
 
 `sample_id` is the first 32 hex digits of sha256 over netstrings (`5:train,` style, lengths in bytes)
 of: recipe, strategy, split, epoch; of each clip clip_id, key, caption, cluster_id, num_frames and
-its frame indices joined by blanks; of each turn from and value. Netstrings leave nothing ambiguous:
-no caption can imitate another row.
+its frame indices joined by blanks; of each turn from and value; of the record's own id where it has one.
+Netstrings leave nothing ambiguous: no caption can imitate another row.
 
 Within a split, samples lie in the order of a hash of (seed, sample_id). Neighbours are unrelated,
 any prefix is an unbiased sample, and a sample keeps its place among the others when more are added.
@@ -37,6 +37,7 @@ def identify(columns: dict[str, pa.Array]) -> pa.StringArray:
         *(_netstring(columns[name]) for name in ("recipe", "strategy", "split", "epoch")),
         _clips_content(columns),
         _joined(columns["conversations"], ("from", "value")),
+        pc.fill_null(_netstring(columns["record_id"]), ""),
         "",
     )
     digests = [hashlib.sha256(row).hexdigest()[:_ID_DIGITS] for row in content.cast(pa.binary()).to_pylist()]

@@ -28,7 +28,8 @@ class Members:
 
     `clips` holds clip_id, key, caption, cluster_id, source_frames and source_seconds of m clips;
     `frame_counts` int64[m] is the k of each; `sizes` int64[g] sums to m; `splits` and `strategies`
-    string[g]. `turns` are the samples' own conversations where the source gives them.
+    string[g]. `turns` are the samples' own conversations where the source gives them, `record_ids` string[g]
+    their own ids (null: none).
     """
 
     clips: pa.Table
@@ -37,6 +38,7 @@ class Members:
     splits: pa.Array
     strategies: pa.Array
     turns: pa.ListArray | None = None
+    record_ids: pa.StringArray | None = None
 
     def take(self, order: Integers) -> Members:
         """These samples in this order."""
@@ -51,6 +53,7 @@ class Members:
             self.splits.take(places),
             self.strategies.take(places),
             None if self.turns is None else self.turns.take(places),
+            None if self.record_ids is None else self.record_ids.take(places),
         )
 
     @property
@@ -154,6 +157,7 @@ def plan_columns(
         "epoch": pa.array(np.full(num_samples, epoch, dtype=np.int32)),
         "num_frames": pa.array(np.diff(frame_stops).astype(np.int32)),
         "text_bytes": _text_bytes(turns),
+        "record_id": pa.nulls(num_samples, pa.string()) if members.record_ids is None else members.record_ids,
     }
 
 
