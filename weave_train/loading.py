@@ -3,8 +3,9 @@
     config.json (or config.yaml)      section `model`: ModelSettings
     tokenizer/                        as trained with
     language/config.json              of the language model, so that the base model is not needed
-    tower.safetensors, tower.sha256   frozen weights, once per run
-    checkpoints/step-<n>/             trained weights, see `checkpoint`
+    tower.safetensors, tower.sha256   as the run began: once per run
+    frozen/language.safetensors       the same, where the stage leaves the language model frozen
+    checkpoints/step-<n>/             trained weights, see `checkpoint`; a trained tower's among them
 
 Nothing in these files is executed: weights are safetensors, and no code of a model is read.
 """
@@ -24,6 +25,7 @@ from weave_data.torchvision_ops import install
 from weave_train.checkpoint.layout import newest_checkpoint, read_checkpoint, read_weights
 from weave_train.config import ModelSettings
 from weave_train.models.model import VideoLanguageModel, assemble_model, compute_dtype, tower_sha256
+from weave_train.models.parts import part_of
 from weave_train.models.tokenizer import load_tokenizer, save_tokenizer
 
 if TYPE_CHECKING:
@@ -33,9 +35,9 @@ __all__ = ["load", "read_settings", "save_model_files"]
 
 
 def save_model_files(vlm: VideoLanguageModel, run_dir: Path) -> str:
-    """Write what stays the same during a run: tokenizer, language configuration, frozen tower.
+    """Write what stays the same during a run: tokenizer, language configuration, frozen weights.
 
-    Call once, on one rank, before the first checkpoint.
+    Call once, on one rank, after the stage was applied and before an engine takes the core.
 
     Args:
         vlm: As built.
@@ -49,6 +51,14 @@ def save_model_files(vlm: VideoLanguageModel, run_dir: Path) -> str:
     vlm.core.language_model.config.save_pretrained(run_dir / "language")
     weights = {name: value.cpu().contiguous() for name, value in vlm.tower.state_dict().items()}
     save_file(weights, run_dir / "tower.safetensors")
+    frozen = {
+        name: value.detach().cpu().contiguous()
+        for name, value in vlm.core.named_parameters()
+        if part_of(name) == "language" and not value.requires_grad
+    }
+    if frozen:
+        (run_dir / "frozen").mkdir(exist_ok=True)
+        save_file(frozen, run_dir / "frozen" / "language.safetensors")
     digest = tower_sha256(vlm.tower)
     (run_dir / "tower.sha256").write_text(digest + "\n", encoding="ascii")
     return digest
@@ -79,11 +89,16 @@ def load(
 
     config = AutoConfig.from_pretrained(run_dir / "language", local_files_only=True)
     vlm = assemble_model(settings, tokenizer, language_config=config)
-    _fill(vlm.tower, _read_safetensors(run_dir / "tower.safetensors"), origin=run_dir / "tower.safetensors")
+    tower = _read_safetensors(run_dir / "tower.safetensors")
+    vlm.tower.to(next(iter(tower.values())).dtype)  # a trained tower begins in fp32
+    _fill(vlm.tower, tower, origin=run_dir / "tower.safetensors")
     _check_tower(vlm, run_dir, checkpoint_dir)
-    _fill(vlm.core, read_weights(checkpoint_dir), origin=checkpoint_dir)
+    weights = read_weights(checkpoint_dir)
+    if any(part_of(name) == "vision" for name in weights):
+        vlm.join_vision()
+    _fill(vlm.core, _frozen_weights(vlm, run_dir) | weights, origin=checkpoint_dir)
     target = device if device is not None else ("cuda" if torch.cuda.is_available() else "cpu")
-    vlm.tower.to(target)
+    vlm.tower.to(device=target, dtype=compute_dtype(settings))
     vlm.core.to(device=target, dtype=compute_dtype(settings)).eval().requires_grad_(False)
     return vlm
 
@@ -136,6 +151,14 @@ def _check_tower(vlm: VideoLanguageModel, run_dir: Path, checkpoint_dir: Path) -
                 f"{origin}: the tower's sha256 is {expected}, tower.safetensors has {found}; "
                 "this is not the tower that the run was trained with"
             )
+
+
+def _frozen_weights(vlm: VideoLanguageModel, run_dir: Path) -> dict[str, torch.Tensor]:
+    """By name in the core: the language model of stage align, what is not trained of a joined tower."""
+    path = run_dir / "frozen" / "language.safetensors"
+    frozen = _read_safetensors(path) if path.is_file() else {}
+    vision = {name: value for name, value in vlm.core.named_parameters() if part_of(name) == "vision"}
+    return frozen | vision
 
 
 @torch.no_grad()

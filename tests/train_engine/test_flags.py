@@ -98,7 +98,6 @@ def test_an_unknown_model_names_the_nearest() -> None:
         (["--model.init_from_model", "a.pt"], "model.init_from_model"),
         (["--model.repo_id", "a/b"], "model.repo_id"),
         (["--model.align_epochs", "2"], "model.align_epochs"),
-        (["--stage", "align"], "stage"),
         (["--trackers", "[jsonl, wandb]"], "trackers"),
     ],
 )
@@ -134,6 +133,16 @@ def test_run_ids_follow_videoweave() -> None:
     assert load(tiny).resolved_run_id("l4") == "l4+tiny+stage-finetune+x7"
     assert load([*tiny, "--dataset.type", "llava-v15"]).resolved_run_id("l4") == "tiny+stage-finetune+x7"
     assert load([*tiny, "--run_id", "a"]).resolved_run_id("l4") == "a"
+
+
+def test_each_stage_is_taken_and_align_wants_a_model_of_two_stages() -> None:
+    tiny = [*MANIFEST, "--model.type", "tiny"]
+    (problem,) = problems([*tiny, "--stage", "align"])
+    assert "--model.arch_specifier gelu-mlp" in problem
+    align = load([*tiny, "--stage", "align", "--model.arch_specifier", "gelu-mlp"])
+    assert align.hyper.learning_rate == align.model.align_learning_rate
+    full = load([*tiny, "--stage", "full-finetune"])
+    assert full.hyper.learning_rate == full.model.finetune_learning_rate
 
 
 def test_a_two_stage_model_says_that_it_needs_an_aligned_projector() -> None:

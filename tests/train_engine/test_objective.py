@@ -59,7 +59,7 @@ def test_what_is_not_finite_stops_the_run_and_names_samples(loss, norm, message)
         step=lambda rate: float(norm),
     )
     model = fake_model()
-    model.encode = lambda pixels: pixels
+    model.frozen_features = lambda batch: batch.pixels
     batches = micro_batches(make_rows(2), micro_rows=2, num_micro_steps=1, vlm=model)
     with pytest.raises(TrainingError, match=rf"{message}.*sample-0, sample-1"):
         take_step(engine, model, batches, supervised_tokens=7, learning_rate=0.1, launch=ALONE)

@@ -76,9 +76,13 @@ def _dataset_problems(dataset: DatasetConfig) -> list[str]:
 
 def _stage_problems(config: PretrainConfig) -> list[str]:
     found = []
-    if config.stage != "finetune":
-        found.append(f"stage: {config.stage!r} has no effect yet; only finetune trains (projector and LLM)")
-    elif not config.model.arch_specifier.startswith("no-align"):
+    is_one_stage = config.model.arch_specifier.startswith("no-align")
+    if config.stage == "align" and is_one_stage:
+        found.append(
+            f"stage: align trains a projector for a later stage, but {config.model.arch_specifier!r} starts "
+            f"from none; add --model.arch_specifier {config.model.arch_specifier.removeprefix('no-align+')}"
+        )
+    elif config.stage != "align" and not is_one_stage:
         found.append(
             f"model.arch_specifier: {config.model.arch_specifier!r} starts from an aligned projector, which "
             f"can't be given yet; train in one stage with no-align+{config.model.arch_specifier}"

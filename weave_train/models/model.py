@@ -1,10 +1,10 @@
-"""The video-language model: a frozen tower beside a trained core.
+"""The video-language model: a tower beside a trained core, or in it.
 
     pixels --tower (frozen, every rank has it)--> features --core--> loss
                                                    core = projector -> splice -> language model
 
-Only `core` is what an engine wraps and partitions. The tower is not a submodule of it: ZeRO-3 would
-cut frozen weights in pieces, too.
+Only `core` is what an engine wraps and partitions. A frozen tower is not a submodule of it: ZeRO-3 would
+cut frozen weights in pieces, too. A tower that is trained is: `core.vision`, and the core takes pixels.
 
 Shapes: B rows, S tokens, F frames, P patches per frame, D tower width, E text width, N supervised tokens.
 """
@@ -48,21 +48,27 @@ def compute_dtype(settings: ModelSettings) -> torch.dtype:
 
 
 class VideoLanguageCore(nn.Module):
-    """Projector and language model. Parameters are only touched inside submodules' forwards."""
+    """Projector, language model and, where it is trained, the tower.
+
+    Parameters are only touched inside submodules' forwards.
+    """
 
     def __init__(self, projector: nn.Module, language_model: nn.Module) -> None:
         super().__init__()
         self.projector = projector
         self.language_model: Any = language_model
+        self.vision: VisionTower | None = None
 
     def recompute_activations(self) -> None:
-        """Keep only the decoder layers' inputs in a forward pass; the rest is computed again in backward.
+        """Keep only the layers' inputs in a forward pass; the rest is computed again in backward.
 
         Gradients stay the same; memory falls to one layer's activations, for one more forward pass.
         """
         self.language_model.gradient_checkpointing_enable(
             gradient_checkpointing_kwargs={"use_reentrant": False}
         )
+        if self.vision is not None:
+            self.vision.recompute_activations()
 
     def embed(self, features_FPD: torch.Tensor, input_ids_BS: torch.Tensor) -> torch.Tensor:  # noqa: N803
         """Embed text and put projected features where the placeholders are, in order.
@@ -80,19 +86,22 @@ class VideoLanguageCore(nn.Module):
         embedded: torch.Tensor = text.masked_scatter(is_visual.unsqueeze(-1), visual)
         return embedded
 
-    def forward(self, features_FPD: torch.Tensor, batch: Batch) -> torch.Tensor:  # noqa: N803
+    def forward(self, features_FPD: torch.Tensor | None, batch: Batch) -> torch.Tensor:  # noqa: N803
         """Sum of the cross-entropies of the supervised tokens.
 
         Logits exist only at supervised positions, and are fp32 there. Where nothing is supervised,
         one ignored position keeps the head in the graph: the loss is 0 and so is every gradient.
 
         Args:
-            features_FPD: From `VideoLanguageModel.encode(batch.pixels)`.
+            features_FPD: Of `batch.pixels`, from a frozen tower; None has the core's own tower encode them.
             batch: On the same device.
 
         Returns:
             fp32 scalar; the sum, not the mean, over `batch.num_supervised` tokens.
         """
+        if features_FPD is None:
+            assert self.vision is not None
+            features_FPD = self.vision(batch.pixels)  # noqa: N806  shape suffix
         hidden_BSE = self.language_model.base_model(  # noqa: N806  shape suffix
             inputs_embeds=self.embed(features_FPD, batch.input_ids),
             attention_mask=batch.attention_mask,
@@ -111,7 +120,8 @@ class VideoLanguageModel:
     """A tower, a core, and what is needed to speak with them.
 
     Attributes:
-        tower: Frozen, in the compute dtype, replicated on every rank; not a submodule of `core`.
+        tower: Frozen, in the compute dtype, replicated on every rank, no submodule of `core`; or trained,
+            and then `core.vision` is the same object.
         core: What an engine wraps; fp32 as built, in the compute dtype as loaded.
         settings: The run's section `model`.
         tokenizer: The run's.
@@ -140,6 +150,14 @@ class VideoLanguageModel:
         """Features of frames: uint8[F, 3, px, px] -> [F, P, D] in the compute dtype, without graph."""
         return self.tower(pixels_F3HW.to(self.device))
 
+    def join_vision(self) -> None:
+        """Make the tower part of the core, to be trained or filled with trained weights."""
+        self.core.vision = self.tower
+
+    def frozen_features(self, batch: Batch) -> torch.Tensor | None:
+        """Features of a batch's frames for `core`, or None where the core encodes them by itself."""
+        return self.encode(batch.pixels) if self.core.vision is None else None
+
     def get_prompt_builder(self, system_prompt: str | None = None) -> PromptBuilder:
         """Start a conversation in the format the run was trained with."""
         return PromptBuilder(system_prompt, eos_token=self.tokenizer.eos_token)
@@ -166,7 +184,11 @@ class VideoLanguageModel:
 
 
 def build_model(
-    settings: ModelSettings, tokenizer: PreTrainedTokenizerBase, *, device: torch.device | str = "cpu"
+    settings: ModelSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    device: torch.device | str = "cpu",
+    trains_vision: bool = False,
 ) -> VideoLanguageModel:
     """Build a model for a new run: seeded where random, with the process's random streams untouched.
 
@@ -174,15 +196,16 @@ def build_model(
         settings: Section `model` of the configuration.
         tokenizer: From `tokenizer.resolve_tokenizer`.
         device: Where tower and core go.
+        trains_vision: The tower stays in fp32, for an engine to keep its masters.
 
     Returns:
-        The tower in the compute dtype, the core in fp32.
+        The tower in the compute dtype unless it is trained, the core in fp32.
 
     Raises:
         ConfigError: Unknown ids, or settings that don't fit each other.
         DeviceError: Weights that are asked for are not there.
     """
-    vlm = assemble_model(settings, tokenizer)
+    vlm = assemble_model(settings, tokenizer, trains_vision=trains_vision)
     vlm.tower.to(device)
     vlm.core.to(device)
     return vlm
@@ -193,6 +216,7 @@ def assemble_model(
     tokenizer: PreTrainedTokenizerBase,
     *,
     language_config: PretrainedConfig | None = None,
+    trains_vision: bool = False,
 ) -> VideoLanguageModel:
     """`build_model` on the CPU.
 
@@ -201,6 +225,7 @@ def assemble_model(
         tokenizer: As there.
         language_config: Of a stored run: all weights are left random, for the caller to fill, and
             neither a hub nor the directory of the base model is read.
+        trains_vision: As there.
     """
     tower = build_tower(settings, with_weights=language_config is None)
     language_model = build_language_model(settings, tokenizer, config=language_config)
@@ -214,6 +239,6 @@ def assemble_model(
     )
     if tokenizer.pad_token_id is None:
         raise ConfigError("the tokenizer has no padding token; load it with tokenizer.load_tokenizer")
-    return VideoLanguageModel(
-        tower=tower.to(compute_dtype(settings)), core=core, settings=settings, tokenizer=tokenizer
-    )
+    if not trains_vision:
+        tower.to(compute_dtype(settings))
+    return VideoLanguageModel(tower=tower, core=core, settings=settings, tokenizer=tokenizer)

@@ -29,7 +29,7 @@ __all__ = [
 
 
 class VisionTower(nn.Module):
-    """A frozen timm ViT with its normalisation."""
+    """A timm ViT with its normalisation; frozen as built."""
 
     def __init__(self, vit: nn.Module, spec: TowerSpec) -> None:
         super().__init__()
@@ -58,9 +58,19 @@ class VisionTower(nn.Module):
         )[0]
         return features
 
+    def unused_parameters(self) -> list[str]:
+        """Names of parameters that the features don't depend on: of the last block and what follows it."""
+        last = len(self.vit.blocks) - 1
+        after = (f"blocks.{last}.", "norm.", "fc_norm.", "attn_pool.", "head.")
+        return [f"vit.{name}" for name, _ in self.vit.named_parameters() if name.startswith(after)]
+
+    def recompute_activations(self) -> None:
+        """Keep only the blocks' inputs in a forward pass with gradients."""
+        self.vit.set_grad_checkpointing(True)
+
 
 def build_tower(settings: ModelSettings, *, with_weights: bool = True) -> VisionTower:
-    """Build the frozen tower in fp32 on the CPU.
+    """Build the tower, frozen, in fp32 on the CPU.
 
     Args:
         settings: `vision_backbone_id`, `vision_weights` and `seed` are used.

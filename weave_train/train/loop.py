@@ -130,7 +130,8 @@ def save_run(run: PreparedRun) -> None:
     Raises:
         TrainingError: The frozen tower is not what it was; nothing is written.
     """
-    if tower_sha256(run.vlm.tower) != run.tower_sha256:
+    is_frozen = run.vlm.core.vision is None
+    if is_frozen and tower_sha256(run.vlm.tower) != run.tower_sha256:
         raise TrainingError(f"step {run.step}: the frozen tower moved; nothing may train it in this stage")
     directory = step_directory(run.run_dir, run.step)
     if run.launch.is_first:

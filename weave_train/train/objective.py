@@ -58,7 +58,7 @@ def take_step(
 
     Args:
         engine: Around `vlm.core`.
-        vlm: Its tower encodes the frames.
+        vlm: Its tower encodes the frames, unless the engine's core does.
         batches: This rank's micro-steps.
         supervised_tokens: N of the global batch.
         learning_rate: Of this step.
@@ -73,7 +73,7 @@ def take_step(
     for index, batch in enumerate(batches):
         engine.mark_boundary(is_last=index == len(batches) - 1)
         on_device = batch.to(launch.device)
-        loss_sum = engine.loss_sum(vlm.encode(on_device.pixels), on_device)
+        loss_sum = engine.loss_sum(vlm.frozen_features(on_device), on_device)
         engine.backward(loss_sum * (launch.world_size / supervised_tokens))
         total += loss_sum.detach()
     if launch.world_size > 1:

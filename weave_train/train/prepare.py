@@ -16,6 +16,7 @@ from weave_train.checkpoint.layout import Checkpoint
 from weave_train.config import ModelSettings, PretrainConfig
 from weave_train.engine.deepspeed_config import EngineSettings, read_deepspeed_file
 from weave_train.engine.engine import TrainEngine, init_process_group
+from weave_train.engine.stages import apply_stage, trained_parts
 from weave_train.feed import RowFeed, WovenSource, check_stored_size, feed_limits, open_source
 from weave_train.launch import Launch
 from weave_train.loading import save_model_files
@@ -96,8 +97,13 @@ def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
     init_process_group(launch)
     agree(checkpoint.directory.name if checkpoint else None, launch, what="which checkpoint to resume")
     tokenizer = _tokenizer(settings, source, run_dir, checkpoint, launch)
-    vlm = build_model(settings, tokenizer, device=launch.device)
-    vlm.core.train()
+    vlm = build_model(
+        settings,
+        tokenizer,
+        device=launch.device,
+        trains_vision="vision" in trained_parts(config.stage),
+    )
+    apply_stage(vlm, config.stage)
     if config.model.enable_gradient_checkpointing:
         vlm.core.recompute_activations()
     tower = check_tower(vlm, checkpoint, launch)
