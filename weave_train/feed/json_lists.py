@@ -2,8 +2,8 @@
 
     list (JSON array or lines) -> records, an Arrow table -> row: turns + media -> `WOVEN_SCHEMA`
 
-A list is parsed once, when the run starts; a million records take about half a gigabyte. Each record is
-a row group of its own: its files lie apart, so reading neighbours with it would only cost memory.
+A list is parsed once, when the run starts, and held in about as much memory as it has bytes. Each record
+is a row group of its own: its files lie apart, so reading neighbours with it would only cost memory.
 Rows come at the price of decoding: a build decodes each video once, this does so in every epoch.
 
 Source:

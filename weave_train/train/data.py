@@ -11,7 +11,6 @@ from weave_data.records import canonical_json
 from weave_data.shard import num_row_groups, read_row_group
 from weave_train.config import PretrainConfig
 from weave_train.feed import JsonListSource, RowSource, WovenSource, open_sources, row_lengths
-from weave_train.launch import Launch
 from weave_train.order import BatchOrder, build_order
 
 __all__ = ["TrainingData", "open_data", "sample_texts"]
@@ -75,7 +74,7 @@ class TrainingData:
         }
 
 
-def open_data(config: PretrainConfig, launch: Launch) -> TrainingData:
+def open_data(config: PretrainConfig, *, world_size: int) -> TrainingData:
     """Open the data sets of a run and work out their order.
 
     Of woven recipes only the manifests are read (and with `order: legacy` the texts), of JSON lists the
@@ -86,7 +85,7 @@ def open_data(config: PretrainConfig, launch: Launch) -> TrainingData:
         SourceError: They can't be read.
     """
     sources = open_sources(config.dataset, config=config)
-    order = build_order(sources, config=config, world_size=launch.world_size, lengths=row_lengths)
+    order = build_order(sources, config=config, world_size=world_size, lengths=row_lengths)
     if config.dataset.mixture is None:
         return TrainingData(sources, order, (sources[0].describe()["recipe"],), (order.batch_rows,))
     parts = config.dataset.mixture
