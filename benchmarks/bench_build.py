@@ -43,7 +43,7 @@ sys.path.insert(0, str(ROOT / "examples" / "demo"))
 
 from weave_data.config import BuildConfig, load_config  # noqa: E402
 from weave_data.execute import RayExecutor, RayResources, Step  # noqa: E402
-from weave_data.pipeline.frames import FrameWork, PartItem  # noqa: E402
+from weave_data.tasks.frames import FrameWork, PartItem  # noqa: E402
 
 CORES = 2
 DISTINCT = {"small": 200, "webvid": 8}  # a clip like WebVid's takes ten seconds to render
@@ -223,7 +223,8 @@ def run_decode(config: BuildConfig) -> Clocks:
 
 
 def same(item: int) -> int:
-    import weave_data.pipeline.build  # noqa: F401
+    import weave_data.tasks.frames
+    import weave_data.tasks.shards  # noqa: F401
 
     time.sleep(0.2)
     return item

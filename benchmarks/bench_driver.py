@@ -150,7 +150,7 @@ class MadeUpExecutor:
     def prepare(self) -> None: ...
 
     def run(self, step: Step) -> Iterator[Any]:  # noqa: ARG002
-        from weave_data.pipeline.frames import FrameOutcome
+        from weave_data.tasks.frames import FrameOutcome
 
         for number in mixed(self._num_parts):
             yield FrameOutcome(self._receipts.of(number))
@@ -199,7 +199,7 @@ def kept(receipts: Receipts, num_parts: int, folder: Path) -> Callable[[], pa.Ta
 
 def cut_shards(addresses: pa.Table) -> tuple[float, float]:
     """CPU seconds of the look-up and of each shard."""
-    from weave_data.pipeline.shard_work import ShardCutter
+    from weave_data.pipeline.shard_cutter import ShardCutter
     from weave_data.records import PLAN_SCHEMA
     from weave_data.shard import ShardRequest
 

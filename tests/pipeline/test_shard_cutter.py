@@ -10,9 +10,10 @@ import pytest
 from builders import make_world, write_world
 
 from weave_data.errors import VerificationError
-from weave_data.pipeline.shard_work import ShardCutter, ShardWork
+from weave_data.pipeline.shard_cutter import ShardCutter
 from weave_data.shard import ShardRequest, write_shard
 from weave_data.storage import open_store
+from weave_data.tasks.shards import ShardWork
 
 REQUEST = ShardRequest("l4/abc/train/epoch=0/shard-00000.parquet", "train", 0, 4)
 

@@ -4,12 +4,12 @@ catalog -> (decode -> embed) per part -> filters -> (captions embedded) -> group
         -> shards -> pairing audit -> manifest, card, report
 
 build          the whole run: preflight, stages, publication
-frame_stage    decode and embed over all parts; frames: of one part, as an executor runs it
+frame_stage    decode and embed over all parts
 selecting      thresholds and duplicates, before any recipe
 caption_stage  vectors of captions, for strategy `caption`
 weaving        one recipe, epoch by epoch: eligible clips -> groups -> plan
 grouping       groups of one epoch; frozen: centroids that a grown catalog keeps; vectors: read by clip
-recipe_stage   all recipes: plans, shards, manifests; shard_work: one shard, as an executor runs it
+recipe_stage   all recipes: plans, shards, manifests; shard_cutter: a plan in shards
 audit          do captions belong to their clips?
 publication    what a manifest says
 enrichment     `weave-data enrich`

@@ -22,9 +22,9 @@ from weave_data.embed import (
 )
 from weave_data.execute import ActorPool, Executor, Step
 from weave_data.pipeline.frame_stage import part_items
-from weave_data.pipeline.frames import PartItem
 from weave_data.pipeline.progress import OnProgress
 from weave_data.storage import Store
+from weave_data.tasks.frames import PartItem
 
 __all__ = ["CaptionActor", "CaptionOutcome", "CaptionWork", "embed_all_captions"]
 

@@ -14,11 +14,11 @@ from weave_data.decode import DecodeSettings, frames_key
 from weave_data.embed import EmbedReceipt, embed_key, embedder_identity
 from weave_data.execute import ActorPool, Executor, Step
 from weave_data.pipeline.accounting import RejectBudget, check_balance
-from weave_data.pipeline.frames import EmbedActor, FrameWork, PartItem
 from weave_data.pipeline.progress import OnBusy, OnProgress, nobody_busy
 from weave_data.pipeline.receipt_spool import ReceiptSpool
 from weave_data.records import StageCount
 from weave_data.storage import SourceRoot, Store
+from weave_data.tasks.frames import EmbedActor, FrameWork, PartItem
 from weave_data.upkeep import retry_rounds
 from weave_data.weave import frame_asks
 

@@ -25,7 +25,7 @@ from weave_data.pipeline.grouping import GroupWork
 from weave_data.pipeline.progress import OnProgress
 from weave_data.pipeline.publication import make_manifest
 from weave_data.pipeline.selecting import select_clips
-from weave_data.pipeline.shard_work import ShardCutter, ShardItem, ShardOutcome, ShardWork
+from weave_data.pipeline.shard_cutter import ShardCutter
 from weave_data.pipeline.weaving import Weaver, WovenRecipe
 from weave_data.shard import (
     Manifest,
@@ -40,6 +40,7 @@ from weave_data.shard import (
 )
 from weave_data.storage import Store, commit_exact
 from weave_data.tables import table_bytes
+from weave_data.tasks.shards import ShardItem, ShardOutcome, ShardWork
 from weave_data.upkeep import retry_identity
 
 __all__ = ["RecipeResult", "RecipeStage"]
@@ -204,15 +205,19 @@ class RecipeStage:
             "catalog": self._catalog.key,
             "frames": self._frames.frames_key,
             **woven.inputs(),
-            **self._similarity_input(),
+            **self._selection_inputs(),
             **({"retries": retries} if (retries := retry_identity(self._store)) else {}),
         }
         return _Planned(entry, woven, inputs, make_fingerprint(entry.settings, inputs))
 
-    def _similarity_input(self) -> dict[str, str]:
-        """Cosines decide which clips there are only where a threshold is set."""
-        is_asked = self._config.filters.caption_similarity.is_bounded
-        return {"caption_similarity": self.similarity.sha256} if is_asked else {}
+    def _selection_inputs(self) -> dict[str, object]:
+        """Identities of the committed files that decide which clips there are, or may meet."""
+        found: dict[str, object] = {}
+        if self._config.filters.caption_similarity.is_bounded:
+            found["caption_similarity"] = self.similarity.sha256
+        if self._selected.files:
+            found["duplicates"] = [list(named) for named in self._selected.files]
+        return found
 
     def _write_shards(
         self, planned: Sequence[_Planned], executor: Executor, on_progress: OnProgress

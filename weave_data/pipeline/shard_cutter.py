@@ -1,56 +1,16 @@
-"""One shard, as an executor runs it."""
+"""A plan cut into shards, each with the addresses of its clips."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from weave_data.pipeline.address_rows import AddressRows
-from weave_data.shard import ShardReceipt, ShardRequest, write_shard
-from weave_data.storage import Store
+from weave_data.shard import ShardRequest
+from weave_data.tasks.shards import ShardItem
 
-__all__ = ["ShardCutter", "ShardItem", "ShardOutcome", "ShardWork"]
-
-
-@dataclass(frozen=True)
-class ShardItem:
-    """One shard's plan rows and the addresses of their clips, as Arrow IPC bytes."""
-
-    recipe: str
-    request: ShardRequest
-    plan: bytes
-    addresses: bytes
-
-
-@dataclass(frozen=True)
-class ShardOutcome:
-    """A shard's receipt beside its recipe."""
-
-    recipe: str
-    receipt: ShardReceipt
-
-
-@dataclass(frozen=True)
-class ShardWork:
-    """Gathers frames and commits the shard; picklable."""
-
-    store: Store
-    scratch: Path | None
-
-    def __call__(self, item: ShardItem) -> ShardOutcome:
-        """Write one shard, or find it written."""
-        receipt = write_shard(
-            item.request,
-            _from_ipc(item.plan),
-            _from_ipc(item.addresses),
-            self.store,
-            scratch_dir=self.scratch,
-        )
-        return ShardOutcome(item.recipe, receipt)
+__all__ = ["ShardCutter"]
 
 
 class ShardCutter:
@@ -93,7 +53,3 @@ def _to_ipc(table: pa.Table) -> bytes:
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return sink.getvalue().to_pybytes()
-
-
-def _from_ipc(data: bytes) -> pa.Table:
-    return pa.ipc.open_stream(data).read_all()

@@ -127,8 +127,3 @@ class EmbedActor:
             )
 
         return finish
-
-
-def frame_table(outcomes: list[FrameOutcome]) -> pa.Table:
-    """Frame index of all parts, one row per decoded clip."""
-    return pa.concat_tables([outcome.receipt.index for outcome in outcomes])
