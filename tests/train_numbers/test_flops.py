@@ -11,15 +11,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from weave_data.torchvision_ops import install
+from weave_train.config import StageId
+from weave_train.engine.stages import apply_stage
 from weave_train.models.model import VideoLanguageModel
 from weave_train.numbers import Flops, FlopsModel, flops_model
 from weave_train.rows.batch import Batch, dummy_batch
 
-TRAINED = {
-    "align": ("projector",),
-    "finetune": ("projector", "language"),
-    "full-finetune": ("projector", "language", "vision"),
-}
+STAGES: tuple[StageId, ...] = ("align", "finetune", "full-finetune")
 
 
 @pytest.fixture
@@ -27,16 +25,10 @@ def vlm() -> VideoLanguageModel:
     return make_vlm()
 
 
-def train_parts(vlm: VideoLanguageModel, names: tuple[str, ...]) -> None:
-    vlm.tower.requires_grad_("vision" in names)
-    vlm.core.projector.requires_grad_("projector" in names)
-    vlm.core.language_model.requires_grad_("language" in names)
-
-
 def measured(vlm: VideoLanguageModel, batch: Batch) -> int:
     """What torch computes forward and backward, attention as plain matrix products."""
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        vlm.core(vlm.tower(batch.pixels), batch).backward()
+        vlm.core(vlm.frozen_features(batch), batch).backward()
     return int(counter.get_total_flops())
 
 
@@ -48,30 +40,31 @@ def with_full_attention(model: FlopsModel) -> FlopsModel:
     )
 
 
-@pytest.mark.parametrize("stage", TRAINED)
+@pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("recompute", [False, True])
-def test_hardware_flops_are_those_torch_counts(vlm: VideoLanguageModel, stage: str, recompute: bool) -> None:
-    train_parts(vlm, TRAINED[stage])
+def test_hardware_flops_are_those_torch_counts(
+    vlm: VideoLanguageModel, stage: StageId, recompute: bool
+) -> None:
+    apply_stage(vlm, stage)
     if recompute:
         vlm.core.recompute_activations()
-    vlm.core.train()
     batch = make_batch(vlm, [4, 1, 0, 2])
     model = with_full_attention(flops_model(vlm, recompute=recompute))
     assert model.of_batch(batch).hardware == pytest.approx(measured(vlm, batch), rel=1e-9)
 
 
-@pytest.mark.parametrize("stage", TRAINED)
-def test_model_flops_are_those_of_rows_without_padding(vlm: VideoLanguageModel, stage: str) -> None:
-    train_parts(vlm, TRAINED[stage])
+@pytest.mark.parametrize("stage", STAGES)
+def test_model_flops_are_those_of_rows_without_padding(vlm: VideoLanguageModel, stage: StageId) -> None:
+    apply_stage(vlm, stage)
     model = with_full_attention(flops_model(vlm, recompute=True))
     alone = sum(measured(vlm, make_batch(vlm, [frames])) for frames in (4, 1, 2))
     assert model.of_batch(make_batch(vlm, [4, 1, 2])).model == pytest.approx(alone, rel=1e-9)
 
 
 def test_a_frozen_language_model_costs_two_thirds_of_a_trained_one(vlm: VideoLanguageModel) -> None:
-    train_parts(vlm, TRAINED["finetune"])
+    apply_stage(vlm, "finetune")
     trained = flops_model(vlm, recompute=False).layers
-    train_parts(vlm, TRAINED["align"])
+    apply_stage(vlm, "align")
     frozen = flops_model(vlm, recompute=False).layers
     assert frozen.model_flops(1) == pytest.approx(4 * frozen.forward)
     assert trained.model_flops(1) == pytest.approx(6 * frozen.forward)

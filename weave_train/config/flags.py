@@ -19,7 +19,8 @@ def parse_flags(arguments: Sequence[str], *, model: type[BaseModel]) -> list[tup
     """Turn flags into `(dotted.path, value)` pairs for the configuration loader.
 
     Values are read as YAML (`3`, `1e-4`, `true`, `[a, b]`, `null`), except where the setting is a
-    string: `--run_id 2024` stays text. A flag without a value means `true`.
+    string: `--run_id 2024` stays text. A flag without a value means `true`; a list takes several words
+    (`--trackers jsonl wandb`).
 
     Args:
         arguments: What follows the command's name.
@@ -38,10 +39,19 @@ def parse_flags(arguments: Sequence[str], *, model: type[BaseModel]) -> list[tup
         path, separator, text = word[2:].partition("=")
         if not separator:
             text = words.pop(0) if words and not words[0].startswith("--") else "true"
-        pairs.append((path, _parse(text, path, model)))
+        value = _parse(text, path, model)
+        if words and not words[0].startswith("--") and _is_list(path, model):
+            value = [value]
+            while words and not words[0].startswith("--"):
+                value.append(_parse(words.pop(0), path, model))
+        pairs.append((path, value))
     if stray:
         raise ConfigError(stray, origin="command line")
     return pairs
+
+
+def _is_list(path: str, model: type[BaseModel]) -> bool:
+    return any(typing.get_origin(kind) is list for kind in _kinds(_annotation(model, path.split("."))))
 
 
 def _parse(text: str, path: str, model: type[BaseModel]) -> Any:

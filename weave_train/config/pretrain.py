@@ -102,6 +102,16 @@ class PretrainConfig(StrictModel):
         """ZeRO stage when no DeepSpeed file is given."""
         return self.zero_stage if self.zero_stage is not None else _STRATEGY_STAGE[self.hyper.train_strategy]
 
+    @property
+    def validation_dataset(self) -> DatasetConfig | None:
+        """Held-out rows, if any; `--val_dataset.split` alone names another split of the training rows."""
+        named = self.val_dataset
+        if named == DatasetConfig():
+            return None
+        if named.manifest is None and named.type is None and named.mixture is None:
+            return named.model_copy(update={"manifest": self.dataset.manifest})
+        return named
+
     def resolved_run_id(self, recipe: str) -> str:
         """`--run_id`, or VideoWeave's `{dataset}+{model}+stage-{stage}+x{seed}`.
 

@@ -13,7 +13,7 @@ times that where gradients pass; a causal model has half of the S * S pairs. Emb
 norms, activations and the softmax are not counted; the head is, at supervised positions only.
 
     model FLOPs      rows at their true lengths, nothing twice: MFU
-    hardware FLOPs   what is really computed: padding, dummy frames, decoder layers run again
+    hardware FLOPs   what is really computed: padding, dummy frames, layers run again in backward
                      (all but a layer's last matrix, where torch stops): HFU
 
 Flash attention's own recomputation of scores and a padded batch's full square are in neither.
@@ -26,7 +26,7 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -171,7 +171,8 @@ def flops_model(vlm: VideoLanguageModel, *, recompute: bool) -> FlopsModel:
     Args:
         vlm: With `requires_grad` as the stage trains it; before or after an engine took it, also on
             the meta device.
-        recompute: Decoder layers are run again in backward (`recompute_activations`).
+        recompute: Decoder layers, and blocks of a trained tower, are run again in backward
+            (`VideoLanguageCore.recompute_activations`).
     """
     vit, spec = vlm.tower.vit, vlm.tower.spec
     language = vlm.core.language_model
@@ -180,6 +181,7 @@ def flops_model(vlm: VideoLanguageModel, *, recompute: bool) -> FlopsModel:
     patch = _matrices([vit.patch_embed], is_reached=False)
     tower = _matrices(blocks, is_reached=bool(patch.own_gradient))
     is_tower_trained = bool(patch.own_gradient + tower.own_gradient)
+    is_tower_again = recompute and is_tower_trained
     projector = _matrices([vlm.core.projector], is_reached=is_tower_trained)
     embedding = language.get_input_embeddings().weight
     is_reached = is_tower_trained or bool(projector.own_gradient) or embedding.requires_grad
@@ -190,14 +192,14 @@ def flops_model(vlm: VideoLanguageModel, *, recompute: bool) -> FlopsModel:
         patches_per_frame=spec.patches_per_frame,
         frame_positions=spec.patches_per_frame + vit.num_prefix_tokens,
         patch_embedding=patch,
-        tower=tower,
+        tower=_with_again(tower, blocks) if is_tower_again else tower,
         tower_attention=_Attention(
             width=sum(block.attn.num_heads * block.attn.head_dim for block in blocks),
             is_passed=is_tower_trained,
-            is_again=False,
+            is_again=is_tower_again,
         ),
         projector=projector,
-        layers=_with_again(layers, language) if recompute else layers,
+        layers=_with_again(layers, _decoder_layers(language)) if recompute else layers,
         layers_attention=_Attention(
             width=config.num_hidden_layers * config.num_attention_heads * _head_size(config),
             is_passed=is_passed,
@@ -240,15 +242,18 @@ def _matrices(
     return _Matrices(forward, own_gradient, passed)
 
 
-def _with_again(layers: _Matrices, language: nn.Module) -> _Matrices:
+def _with_again(matrices: _Matrices, layers: Iterable[nn.Module]) -> _Matrices:
+    again = 0
+    for layer in layers:
+        *repeated, _ = (_size(weight) for weight in _weights([layer]))
+        again += sum(repeated)
+    return replace(matrices, again=again)
+
+
+def _decoder_layers(language: nn.Module) -> list[nn.Module]:
     from transformers.modeling_layers import GradientCheckpointingLayer
 
-    again = 0
-    for layer in language.modules():
-        if isinstance(layer, GradientCheckpointingLayer):
-            *repeated, _ = (_size(weight) for weight in _weights([layer]))
-            again += sum(repeated)
-    return _Matrices(layers.forward, layers.own_gradient, layers.passed, again)
+    return [module for module in language.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
 def _size(weight: nn.Parameter) -> int:
