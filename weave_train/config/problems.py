@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from weave_train.config.presets import DATASET_IDS, nearest
+from weave_train.config.dataset_problems import dataset_problems
 from weave_train.config.pretrain import PretrainConfig
-from weave_train.config.sections import DatasetConfig, ModelConfig
+from weave_train.config.sections import ModelConfig
 
 __all__ = ["find_problems"]
 
-_NO_JSON_LISTS = "JSON lists are not read yet; weave them into shards and give --dataset.manifest URI"
 _NO_EFFECT = {
-    "order": "has no effect yet: rows are read in lanes",
     "master_weights": "has no effect yet: masters are fp32",
     "lr_scale": "has no effect yet",
     "checkpoint": "has no effect yet",
@@ -20,13 +18,8 @@ _NO_EFFECT = {
     "val_every_steps": "has no effect yet: no validation pass",
     "val_max_rows": "has no effect yet: no validation pass",
     "module_norms_every": "has no effect yet",
-    "dataset.mixture": "has no effect yet",
-    "dataset.frame_policy": _NO_JSON_LISTS,
     "model.ckpt_interval": "has no effect yet; use --save_every_steps",
     "val_dataset": "has no effect yet: no validation pass",
-    "dataset.align_stage_components": _NO_JSON_LISTS,
-    "dataset.finetune_stage_components": _NO_JSON_LISTS,
-    "dataset.dataset_root_dir": _NO_JSON_LISTS,
     "pretrained_checkpoint": "has no effect yet: no warm start from an aligned projector",
     "dry_run": "has no effect yet",
     "hf_token": "has no effect yet: no backbone is fetched from a hub",
@@ -56,22 +49,9 @@ def find_problems(config: PretrainConfig, baseline: PretrainConfig) -> list[str]
             for name in ModelConfig.model_fields
             if name.startswith("align_") and getattr(config.model, name) != getattr(baseline.model, name)
         ]
-    found += _dataset_problems(config.dataset)
+    found += dataset_problems(config.dataset, batch_rows=config.hyper.global_batch_size)
     found += _stage_problems(config)
     return found + _engine_problems(config)
-
-
-def _dataset_problems(dataset: DatasetConfig) -> list[str]:
-    found = []
-    if dataset.type is not None and dataset.type not in DATASET_IDS:
-        found.append(
-            f"dataset.type: {dataset.type!r} is not a known data set ({nearest(dataset.type, DATASET_IDS)})"
-        )
-    elif dataset.type is not None and dataset.manifest is None:
-        found.append(f"dataset.type: {dataset.type!r}: {_NO_JSON_LISTS}")
-    elif dataset.manifest is None:
-        found.append("dataset.manifest: required: URI of a woven data set's manifest.json")
-    return found
 
 
 def _stage_problems(config: PretrainConfig) -> list[str]:

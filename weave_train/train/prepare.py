@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from weave_data.errors import ConfigError
-from weave_data.shard import num_row_groups, read_row_group
 from weave_train.checkpoint.layout import Checkpoint
 from weave_train.config import ModelSettings, PretrainConfig
 from weave_train.engine.deepspeed_config import EngineSettings, read_deepspeed_file
 from weave_train.engine.engine import TrainEngine, init_process_group
 from weave_train.engine.stages import apply_stage, trained_parts
-from weave_train.feed import RowFeed, WovenSource, check_stored_size, feed_limits, open_source
+from weave_train.feed import RowFeed, check_stored_size, feed_limits
 from weave_train.launch import Launch
 from weave_train.loading import save_model_files
 from weave_train.models.model import VideoLanguageModel, build_model
 from weave_train.models.tokenizer import load_tokenizer, resolve_tokenizer, save_tokenizer
-from weave_train.order import TrainingOrder, rank_slots
+from weave_train.order import BatchOrder, rank_slots
 from weave_train.rows.batch import EncodedRow, make_row
+from weave_train.train.data import TrainingData, open_data, sample_texts
 from weave_train.train.resume import (
     agree,
     check_tower,
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["PreparedRun", "prepare_run"]
-
-_CAPTION_GROUPS = 64  # row groups read to train a small tokenizer, spread over the data set
 
 
 @dataclass
@@ -56,7 +53,7 @@ class PreparedRun:
     config: PretrainConfig
     launch: Launch
     run_dir: Path
-    order: TrainingOrder
+    order: BatchOrder
     slots: range
     feed: RowFeed[EncodedRow]
     vlm: VideoLanguageModel
@@ -76,27 +73,21 @@ def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
         StoreError: The data set can't be read.
         VerificationError: The checkpoint is damaged or belongs to another tower or model.
     """
-    source = open_source(str(config.dataset.manifest), split=config.dataset.split)
-    settings = model_settings(config, source.manifest)
-    check_stored_size(source, settings, allow_upscaling=config.feed.allow_upscaling)
-    run_dir = Path(config.run_root_dir) / config.resolved_run_id(source.manifest.recipe)
-    batch_rows = config.hyper.global_batch_size
-    order = TrainingOrder.over(
-        source.shard_rows,
-        group_rows=source.group_rows,
-        batch_rows=batch_rows,
-        window_groups=config.window_groups,
-        seed=config.seed,
-    )
-    slots = rank_slots(launch.rank, world_size=launch.world_size, batch_rows=batch_rows)
+    data = open_data(config, world_size=launch.world_size)
+    settings = model_settings(config, data.configuration)
+    for source in data.sources:
+        check_stored_size(source, settings, allow_upscaling=config.feed.allow_upscaling)
+    run_dir = Path(config.run_root_dir) / config.resolved_run_id(data.recipe)
+    order = data.order
+    slots = rank_slots(launch.rank, world_size=launch.world_size, batch_rows=order.batch_rows)
     engine_settings = _engine_settings(config, launch)
-    state = data_state(config, source)
+    state = data_state(config, data)
     checkpoint = find_checkpoint(config, run_dir)
-    check_unchanged(source, settings, checkpoint, state)
+    check_unchanged(data, settings, checkpoint, state)
 
     init_process_group(launch)
     agree(checkpoint.directory.name if checkpoint else None, launch, what="which checkpoint to resume")
-    tokenizer = _tokenizer(settings, source, run_dir, checkpoint, launch)
+    tokenizer = _tokenizer(settings, data, run_dir, checkpoint, launch)
     vlm = build_model(
         settings,
         tokenizer,
@@ -108,7 +99,7 @@ def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
         vlm.core.recompute_activations()
     tower = check_tower(vlm, checkpoint, launch)
     if launch.is_first:
-        write_run_config(run_dir, config=config, settings=settings, dataset=source.describe())
+        write_run_config(run_dir, config=config, settings=settings, dataset=data.describe())
         if checkpoint is None or checkpoint.directory.parents[1] != run_dir:
             save_model_files(vlm, run_dir)
     engine = TrainEngine(vlm.core, engine_settings, launch)
@@ -121,7 +112,7 @@ def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
         run_dir=run_dir,
         order=order,
         slots=slots,
-        feed=_feed(config, source, order, slots, tokenizer, settings, num_steps),
+        feed=_feed(config, data, slots, tokenizer, settings, num_steps),
         vlm=vlm,
         engine=engine,
         tower_sha256=tower,
@@ -157,32 +148,19 @@ def _engine_settings(config: PretrainConfig, launch: Launch) -> EngineSettings:
 
 
 def _tokenizer(
-    settings: ModelSettings, source: WovenSource, run_dir: Path, checkpoint: Checkpoint | None, launch: Launch
+    settings: ModelSettings, data: TrainingData, run_dir: Path, checkpoint: Checkpoint | None, launch: Launch
 ) -> PreTrainedTokenizerBase:
     directory = (checkpoint.directory.parents[1] if checkpoint else run_dir) / "tokenizer"
     if checkpoint is None and launch.is_first:
-        save_tokenizer(resolve_tokenizer(settings, _captions(source)), directory)
+        save_tokenizer(resolve_tokenizer(settings, sample_texts(data)), directory)
     if launch.world_size > 1:
         torch.distributed.barrier()
     return load_tokenizer(directory)
 
 
-def _captions(source: WovenSource) -> Iterator[str]:
-    """Texts of row groups spread evenly over the first stored epoch."""
-    rows = source.manifest.row_group_rows
-    groups = [
-        (shard, index) for shard in source.epochs[0] for index in range(num_row_groups(shard.rows, rows))
-    ]
-    for shard, index in groups[:: max(1, len(groups) // _CAPTION_GROUPS)]:
-        table = read_row_group(source.store, shard, index, columns=["conversations"])
-        for turns in table["conversations"].to_pylist():
-            yield from (turn["value"] for turn in turns)
-
-
 def _feed(
     config: PretrainConfig,
-    source: WovenSource,
-    order: TrainingOrder,
+    data: TrainingData,
     slots: range,
     tokenizer: PreTrainedTokenizerBase,
     settings: ModelSettings,
@@ -192,8 +170,8 @@ def _feed(
         return make_row(row, tokenizer=tokenizer, settings=settings)
 
     return RowFeed(
-        [source],
-        order,
+        data.sources,
+        data.order,
         slots=slots,
         encode=encode,
         stop_step=num_steps,

@@ -18,20 +18,21 @@ from weave_train.checkpoint.layout import (
 )
 from weave_train.config import ModelSettings, PretrainConfig
 from weave_train.engine.engine import TrainEngine
-from weave_train.feed import WovenSource
 from weave_train.launch import Launch
 from weave_train.models.model import VideoLanguageModel, tower_sha256
 from weave_train.order import ORDER_VERSION
+from weave_train.train.data import TrainingData
 from weave_train.train.run_directory import describe_change, read_run_config
 
 __all__ = ["agree", "check_tower", "check_unchanged", "data_state", "find_checkpoint", "restore_engine"]
 
 
-def data_state(config: PretrainConfig, source: WovenSource) -> dict[str, Any]:
+def data_state(config: PretrainConfig, data: TrainingData) -> dict[str, Any]:
     """What fixes the order of rows. World size, workers and ZeRO stage are not in it."""
     return {
-        "manifest_fingerprint": source.fingerprint,
-        "split": source.split,
+        "manifest_fingerprint": data.fingerprint,
+        "split": data.split,
+        "order": config.order,
         "order_version": ORDER_VERSION,
         "seed": config.seed,
         "batch_rows": config.hyper.global_batch_size,
@@ -60,7 +61,7 @@ def find_checkpoint(config: PretrainConfig, run_dir: Path) -> Checkpoint | None:
 
 
 def check_unchanged(
-    source: WovenSource,
+    data: TrainingData,
     settings: ModelSettings,
     checkpoint: Checkpoint | None,
     state: dict[str, Any],
@@ -75,7 +76,7 @@ def check_unchanged(
     before = read_run_config(checkpoint.directory.parents[1]) or {}
     stored = {key: checkpoint.state["data"].get(key) for key in state}
     if stored["manifest_fingerprint"] != state["manifest_fingerprint"]:
-        change = describe_change(before.get("dataset", {}), source.describe())
+        change = describe_change(before.get("dataset", {}), data.describe())
         raise ConfigError(
             f"{checkpoint.directory}: the data set changed since: {change}; give the manifest the run was "
             "trained on (OUTPUT/<recipe>/manifests/<fingerprint>.json), or another --run_id"

@@ -18,7 +18,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from weave_data.config import FramesConfig, load_config
-from weave_data.shard import Manifest, first_difference
+from weave_data.shard import first_difference
 from weave_train.config import ModelSettings, PretrainConfig
 
 __all__ = ["describe_change", "model_settings", "read_run_config", "write_run_config"]
@@ -26,19 +26,23 @@ __all__ = ["describe_change", "model_settings", "read_run_config", "write_run_co
 _PACKAGES = ("videoweave", "torch", "transformers", "timm", "deepspeed", "numpy", "pyarrow")
 
 
-def model_settings(config: PretrainConfig, manifest: Manifest) -> ModelSettings:
+def model_settings(config: PretrainConfig, configuration: Mapping[str, Any]) -> ModelSettings:
     """Section `model` of a run: the model flags, and how the data set's frames were sampled.
+
+    Args:
+        config: Of the run.
+        configuration: `frames` and `recipe` of the data set.
 
     Raises:
         ConfigError: A model flag names what is not there.
     """
-    frames = manifest.configuration.get("frames", {})
+    frames = configuration.get("frames", {})
     values = {
         name: getattr(config.model, name)
         for name in ModelSettings.model_fields
         if name in type(config.model).model_fields
     }
-    recipe = manifest.configuration.get("recipe", {})
+    recipe = configuration.get("recipe", {})
     values |= {
         "frame_policy": recipe.get("frame_policy", "linspace"),
         "fps": recipe.get("fps"),
