@@ -17,8 +17,9 @@ from weave_train import load
 from weave_train.config import PretrainConfig, load_pretrain_config, parse_flags
 from weave_train.launch import detect_launch
 from weave_train.rows.batch import collate
-from weave_train.train.loop import save_run, train_step
+from weave_train.train.loop import train_step
 from weave_train.train.prepare import PreparedRun, prepare_run
+from weave_train.train.saving import save_run
 
 
 def plain_step(run: PreparedRun, core: torch.nn.Module) -> tuple[float, float]:
@@ -47,6 +48,7 @@ def main() -> None:
     expected = plain_step(run, copy.deepcopy(run.vlm.core))
     reports = [train_step(run)[0] for _ in range(run.num_steps)]
     save_run(run)
+    run.writer.finish()
     before = answers(run.vlm, run)
     with torch.no_grad():
         next(run.vlm.tower.parameters()).add_(1.0)
@@ -65,6 +67,7 @@ def main() -> None:
         "moved": moved,
     }
     run.feed.close()
+    run.writer.close()
     sys.stdout.write("RESULT " + json.dumps(values) + "\n")
 
 

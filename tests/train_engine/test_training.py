@@ -10,9 +10,9 @@ from builders import write_woven_dataset
 from rendering import Rendering, render_video
 from training_runs import NUM_STEPS, STOPPED_AT, Training, column
 
-from weave_train.checkpoint.layout import newest_checkpoint, read_checkpoint
+from weave_train.checkpoint.frozen import frozen_sha256
+from weave_train.checkpoint.layout import complete_key, find_checkpoint_at
 from weave_train.loading import load
-from weave_train.models.model import tower_sha256
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
@@ -86,24 +86,19 @@ def test_bf16_keeps_fp32_masters_and_stays_near_fp32(training: Training, zero2: 
 def test_the_frozen_tower_does_not_move_and_is_referenced_by_its_sum(
     zero1: Path, zero3: Path, stopped: Path
 ) -> None:
-    digests = {(run_dir / "tower.sha256").read_text().strip() for run_dir in (zero1, zero3, stopped)}
-    assert len(digests) == 1
+    found = {find_checkpoint_at(str(run_dir)).frozen["vision"] for run_dir in (zero1, zero3, stopped)}
+    assert len(found) == 1
     for run_dir in (zero1, zero3, stopped):
-        newest = newest_checkpoint(run_dir)
-        assert newest is not None
-        assert {read_checkpoint(newest).tower_sha256} == digests
-        assert {tower_sha256(load(run_dir, device="cpu").tower)} == digests
+        assert {frozen_sha256(load(run_dir, device="cpu").tower)} == found
 
 
-def test_another_tower_is_refused(training: Training, stopped: Path) -> None:
+def test_a_run_whose_tower_is_lost_is_refused(training: Training, stopped: Path) -> None:
     training.copy("stopped", "other-tower")
-    newest = newest_checkpoint(training.root / "other-tower")
-    assert newest is not None
-    path = newest / "complete.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "tower_sha256": "0" * 64}))
+    path = training.root / "other-tower" / complete_key(STOPPED_AT)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "frozen": {"vision": "0" * 64}}))
     done = training.alone("other-tower")
     assert done.returncode == 5
-    assert "frozen tower of sha256 000000000000..." in done.stderr
+    assert "frozen/vision-0000000000000000: the frozen weights of 'vision' are not there" in done.stderr
 
 
 def test_a_changed_data_set_is_refused_saying_what_changed(
@@ -132,10 +127,10 @@ def test_resume_never_refuses_a_run_that_has_begun(training: Training, stopped: 
 
 
 def test_a_run_can_branch_off_a_step_directory(training: Training, zero2: Path, stopped: Path) -> None:
-    newest = newest_checkpoint(stopped)
+    newest = find_checkpoint_at(str(stopped)).uri
     extra = [
         "--resume",
-        str(newest),
+        newest,
         "--stop_after_steps",
         "2",
         "--zero_stage",
@@ -157,11 +152,10 @@ def test_a_run_directory_holds_what_is_promised(zero2: Path) -> None:
     names = {path.name for path in zero2.iterdir()}
     assert names == {
         *("config.json", "config.yaml", "metrics.jsonl", "loss.png", "tokenizer", "language"),
-        *("tower.safetensors", "tower.sha256", "checkpoints", "latest"),
+        *("frozen", "checkpoints"),
     }
     # a run that counts in steps saves at its end only, unless told otherwise
     assert [path.name for path in (zero2 / "checkpoints").iterdir()] == [f"step-{NUM_STEPS:06d}"]
-    assert (zero2 / "latest").read_text().strip() == f"step-{NUM_STEPS:06d}"
     assert (zero2 / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from stored_pieces import cut_evenly, write_checkpoint
 from tiny_rows import jpeg
 
 from weave_data.errors import ConfigError, VerificationError
-from weave_train.checkpoint.layout import clear_step, commit_checkpoint, step_directory
-from weave_train.checkpoint.pieces import write_pieces
+from weave_data.storage import LocalStore
+from weave_train.checkpoint.frozen import frozen_sha256, save_frozen
+from weave_train.checkpoint.layout import read_checkpoint, step_key
 from weave_train.config import ModelSettings
-from weave_train.loading import load, save_model_files
+from weave_train.loading import load, model_parts, save_model_files
 from weave_train.models.model import VideoLanguageModel, build_model, tower_sha256
 from weave_train.models.tokenizer import resolve_tokenizer
 
@@ -25,48 +26,47 @@ FRAMES = [jpeg((200, 30, 30)), jpeg((30, 30, 200))]
 PROMPT = "In: What happens?\nOut:"
 
 
-@dataclass(frozen=True)
-class Held:
-    """Elements [start, stop) of one parameter, as a rank holds them."""
-
-    name: str
-    start: int
-    stop: int
-    weight: torch.Tensor
-    is_owned: bool = True
-    states: dict[str, torch.Tensor] = field(default_factory=dict)
-
-
-def write_checkpoint(
-    run_dir: Path, weights: dict[str, torch.Tensor], digest: str, *, num_ranks: int = 1, step: int = 30
+def write_step(
+    run_dir: Path,
+    weights: dict[str, torch.Tensor],
+    frozen: dict[str, str],
+    *,
+    num_ranks: int = 1,
+    step: int = 30,
+    attempt: str = "attempt",
 ) -> Path:
-    """What the training loop writes: every parameter cut in as many pieces as there are ranks."""
-    directory = step_directory(run_dir, step)
-    clear_step(directory)
-    pieces = []
-    for rank in range(num_ranks):
-        held = []
-        for name, value in weights.items():
-            flat = value.detach().float().reshape(-1)
-            start, stop = (len(flat) * r // num_ranks for r in (rank, rank + 1))
-            held.append(Held(name, start, stop, flat[start:stop].clone()))
-        pieces += write_pieces(directory, held, rank=rank)
-    commit_checkpoint(
-        directory,
-        pieces=pieces,
-        shapes={name: tuple(value.shape) for name, value in weights.items()},
-        tower_sha256=digest,
-        state={"step": step},
-        world_size=num_ranks,
+    """What the training loop writes."""
+    write_checkpoint(
+        LocalStore(run_dir),
+        cut_evenly(weights, num_ranks),
+        step=step,
+        shapes={name: value.shape for name, value in weights.items()},
+        frozen=frozen,
+        attempt=attempt,
     )
-    return directory
+    return run_dir / step_key(step)
 
 
 def write_run(vlm: VideoLanguageModel, run_dir: Path, *, num_ranks: int = 1) -> Path:
-    digest = save_model_files(vlm, run_dir)
+    save_model_files(vlm, run_dir)
     config = {"model": vlm.settings.model_dump(mode="json"), "versions": {}}
     (run_dir / "config.json").write_text(json.dumps(config))
-    return write_checkpoint(run_dir, dict(vlm.core.named_parameters()), digest, num_ranks=num_ranks)
+    trained = {name: value for name, value in vlm.core.named_parameters() if value.requires_grad}
+    return write_step(run_dir, trained, save_all_frozen(vlm, run_dir), num_ranks=num_ranks)
+
+
+def save_all_frozen(vlm: VideoLanguageModel, run_dir: Path) -> dict[str, str]:
+    frozen = {}
+    for part, module in model_parts(vlm).items():
+        if not all(value.requires_grad for value in module.parameters()):
+            frozen[part] = frozen_sha256(module)
+            save_frozen(LocalStore(run_dir), part, module, sha256=frozen[part])
+    return frozen
+
+
+def replace_step(run_dir: Path, weights: dict[str, torch.Tensor], frozen: dict[str, str]) -> None:
+    (run_dir / step_key(30) / "complete.json").unlink()
+    write_step(run_dir, weights, frozen, attempt="again")
 
 
 def nudge(vlm: VideoLanguageModel) -> None:
@@ -124,20 +124,65 @@ def test_the_package_offers_load_even_after_its_module_is_imported() -> None:
         _ = weave_train.nothing
 
 
+def frozen_file(run_dir: Path, part: str = "vision") -> Path:
+    (path,) = run_dir.glob(f"frozen/{part}-*/weights-00000-000.safetensors")
+    return path
+
+
 def test_another_tower_is_refused(run_dir: Path) -> None:
-    path = run_dir / "tower.safetensors"
+    path = frozen_file(run_dir)
     weights = load_file(path)
     name = next(iter(weights))
     weights[name] = weights[name] + 1e-3
     save_file(weights, path)
-    with pytest.raises(VerificationError, match="not the tower that the run was trained with"):
+    with pytest.raises(VerificationError, match="missing or not|its bytes changed"):
         load(run_dir)
 
 
 def test_a_checkpoint_that_refers_to_another_tower_is_refused(vlm: VideoLanguageModel, run_dir: Path) -> None:
-    write_checkpoint(run_dir, dict(vlm.core.named_parameters()), "0" * 64)
-    with pytest.raises(VerificationError, match=r"step-000030: the tower's sha256 is 0000"):
+    replace_step(run_dir, dict(vlm.core.named_parameters()), {"vision": "0" * 64})
+    with pytest.raises(VerificationError, match=r"frozen/vision-0000000000000000: the frozen weights"):
         load(run_dir)
+
+
+def test_frozen_weights_under_another_name_are_refused(vlm: VideoLanguageModel, run_dir: Path) -> None:
+    frozen_file(run_dir).parent.rename(run_dir / "frozen" / ("vision-" + "1" * 16))
+    replace_step(run_dir, dict(vlm.core.named_parameters()), {"vision": "1" * 64})
+    with pytest.raises(VerificationError, match="not what the run was trained with"):
+        load(run_dir)
+
+
+def test_a_frozen_language_model_is_kept_once_and_comes_back(vlm: VideoLanguageModel, tmp_path: Path) -> None:
+    nudge(vlm)
+    vlm.core.language_model.requires_grad_(requires_grad=False)
+    checkpoint = write_run(vlm, tmp_path)
+    described = read_checkpoint(LocalStore(tmp_path), 30)
+    assert set(described.frozen) == {"vision", "language"}
+    assert {name.split(".")[0] for name in described.shapes} == {"projector"}
+    loaded = load(checkpoint, device="cpu")
+    for (name, a), b in zip(vlm.core.named_parameters(), loaded.core.parameters(), strict=True):
+        assert torch.equal(a, b), name
+    frozen_file(tmp_path, "language").unlink()
+    with pytest.raises(VerificationError, match="weights-00000-000.safetensors: missing"):
+        load(checkpoint)
+
+
+def test_a_trained_tower_comes_back_from_the_checkpoint(vlm: VideoLanguageModel, tmp_path: Path) -> None:
+    nudge(vlm)
+    save_model_files(vlm, tmp_path)
+    config = {"model": vlm.settings.model_dump(mode="json"), "versions": {}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    tower = dict(vlm.tower.named_parameters())
+    last = list(tower)[-1]
+    vlm.tower.requires_grad_()
+    tower[last].requires_grad_(requires_grad=False)
+    with torch.no_grad():
+        tower[last].add_(3.0)
+    trained = dict(vlm.core.named_parameters())
+    trained |= {f"vision.{name}": value + 1.0 for name, value in tower.items() if name != last}
+    write_step(tmp_path, trained, save_all_frozen(vlm, tmp_path), num_ranks=2)
+    found = dict(load(tmp_path, device="cpu").tower.named_parameters())
+    assert all(torch.equal(found[name], value + (name != last)) for name, value in tower.items())
 
 
 NAME = "projector.0.weight"
@@ -146,9 +191,9 @@ NAME = "projector.0.weight"
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("missing", r"projector\.0\.weight is missing"),
-        ("extra", r"projector\.9\.weight is not part of this model"),
-        ("shape", r"projector\.0\.weight has shape \[5, 128\]"),
+        ("missing", r"projector: 0\.weight is missing"),
+        ("extra", r"projector: 9\.weight is not part of this model"),
+        ("shape", r"projector: 0\.weight has shape \[5, 128\]"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(
@@ -159,15 +204,15 @@ def test_weights_that_do_not_fit_are_refused(
     weights |= changed.get(damage, {})
     if damage == "missing":
         del weights[NAME]
-    write_checkpoint(run_dir, weights, tower_sha256(vlm.tower))
+    replace_step(run_dir, weights, {"vision": frozen_sha256(vlm.tower)})
     with pytest.raises(VerificationError, match=message):
         load(run_dir)
 
 
-@pytest.mark.parametrize("file", ["tower.safetensors", "checkpoints/step-000030/weights-00000.safetensors"])
+@pytest.mark.parametrize("file", ["frozen/vision-*", "checkpoints/step-000030/attempt"])
 @pytest.mark.parametrize("damage", ["cut", "gone", "flipped"])
 def test_damaged_weights_are_refused(run_dir: Path, file: str, damage: str) -> None:
-    path = run_dir / file
+    (path,) = run_dir.glob(f"{file}/weights-00000-000.safetensors")
     data = path.read_bytes()
     changed = {"cut": data[:-100], "flipped": data[:-8] + bytes([data[-8] ^ 64]) + data[-7:], "gone": b""}
     path.write_bytes(changed[damage])
@@ -180,7 +225,7 @@ def test_damaged_weights_are_refused(run_dir: Path, file: str, damage: str) -> N
 def test_unfinished_checkpoints_and_other_folders_are_refused(run_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no complete checkpoint"):
         load(tmp_path)
-    complete = step_directory(run_dir, 30) / "complete.json"
+    complete = run_dir / step_key(30) / "complete.json"
     complete.unlink()
     for path in (run_dir, complete.parent):
         with pytest.raises(ConfigError, match="no complete checkpoint"):
@@ -195,8 +240,8 @@ def test_a_run_without_its_configuration_is_refused(run_dir: Path) -> None:
 
 def test_the_newest_complete_checkpoint_is_taken(vlm: VideoLanguageModel, run_dir: Path) -> None:
     newer = {name: value + 1 for name, value in vlm.core.named_parameters()}
-    write_checkpoint(run_dir, newer, tower_sha256(vlm.tower), step=40)
-    (step_directory(run_dir, 50)).mkdir()
+    write_step(run_dir, newer, {"vision": frozen_sha256(vlm.tower)}, step=40)
+    (run_dir / step_key(50)).mkdir()
     loaded = dict(load(run_dir, device="cpu").core.named_parameters())
     assert torch.equal(loaded[NAME], newer[NAME])
 

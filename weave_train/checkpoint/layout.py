@@ -1,223 +1,198 @@
-"""Checkpoints by parameter name: free of world size, of ZeRO stage and of DeepSpeed's own files.
+"""What lies where in a run's store, and what makes a step complete.
 
-    run/checkpoints/step-000123/weights-00000.safetensors     pieces of the fp32 masters, one file per rank
-                                optimizer-00000.safetensors   pieces of exp_avg and exp_avg_sq
-                                complete.json                 written last: without it the step is not there
-    run/latest                                                `step-000123`, after complete.json
+    checkpoints/step-000123/<attempt>/weights-00000-000.safetensors    pieces of the master weights
+                                      optimizer-00000-000.safetensors  pieces of the optimizer's states
+                                      receipt-00000.json               what a rank wrote
+                            complete.json                              last: without it the step is not there
+    frozen/<part>-<sha256>/           weights that are not trained, once per run; see `frozen`
+    config.json, tokenizer/, language/                                 see `run_files`
 
-`complete.json` holds the parameters' shapes, each file's sha256, what training needs to go on (`state`)
-and the sum of the frozen tower, whose weights lie once in the run. See `pieces` for the files: any world
-size and ZeRO stage reads what any other wrote.
+The store is the run directory or `--checkpoint.uri`. Each save writes below a name of its own
+(`attempt`), so that what a killed save left can't be mistaken for another's. No torch is imported here.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
-
 from weave_data.errors import ConfigError, VerificationError
-from weave_train.checkpoint.pieces import Piece, PieceReader, TensorRange, verify_piece
+from weave_data.storage import Store, open_store
+from weave_train.checkpoint.pieces import Piece
 
 __all__ = [
     "CHECKPOINT_VERSION",
     "Checkpoint",
-    "clear_step",
-    "commit_checkpoint",
+    "Completion",
+    "complete_key",
+    "complete_steps",
+    "find_checkpoint_at",
     "newest_checkpoint",
     "read_checkpoint",
-    "read_weights",
-    "restore",
-    "step_directory",
-    "verify_pieces",
+    "step_key",
 ]
 
-CHECKPOINT_VERSION = 1
-_COMPLETE = "complete.json"
-_STEP_NAME = re.compile(r"step-(\d{6,})")
+CHECKPOINT_VERSION = 2
+_COMPLETE_KEY = re.compile(r"checkpoints/step-(\d{6,})/complete\.json")
+_STEP_URI = re.compile(r"(?P<root>.*?)/?checkpoints/step-(?P<step>\d{6,})/?")
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A complete checkpoint, as `complete.json` describes it.
+class Completion:
+    """What `complete.json` says beside the files.
 
     Attributes:
         step: Optimizer steps taken.
         shapes: Of every trained parameter.
-        pieces: Files, of all ranks.
-        tower_sha256: Of the frozen tower the weights belong to.
-        state: What training needs to go on: data state, Adam's step, schedule.
-        world_size: Ranks that wrote it; informational.
+        frozen: sha256 of each part's frozen weights, by part.
+        state: What training needs to go on, JSON-able.
+        world_size: Ranks that write.
     """
 
-    directory: Path
     step: int
     shapes: Mapping[str, tuple[int, ...]]
-    pieces: tuple[Piece, ...]
-    tower_sha256: str
+    frozen: Mapping[str, str]
     state: Mapping[str, Any]
     world_size: int
 
-
-def step_directory(run_dir: Path, step: int) -> Path:
-    """Directory of one step's checkpoint."""
-    return run_dir / "checkpoints" / f"step-{step:06d}"
-
-
-def clear_step(directory: Path) -> None:
-    """Remove what an interrupted or earlier save of this step left; call on one rank, before any piece."""
-    (directory / _COMPLETE).unlink(missing_ok=True)
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
-
-
-def commit_checkpoint(
-    directory: Path,
-    *,
-    pieces: Sequence[Piece],
-    shapes: Mapping[str, tuple[int, ...]],
-    tower_sha256: str,
-    state: Mapping[str, Any],
-    world_size: int,
-) -> None:
-    """Make a step's checkpoint exist: `complete.json`, then `latest`. One rank, after all pieces.
-
-    Args:
-        directory: Of the step, below `RUN/checkpoints`.
-        pieces: Of all ranks.
-        shapes: Of every trained parameter.
-        tower_sha256: Of the frozen tower.
-        state: JSON-able; holds `step`.
-        world_size: Ranks that wrote.
-    """
-    values = {
-        "version": CHECKPOINT_VERSION,
-        "step": state["step"],
-        "shapes": {name: list(shape) for name, shape in shapes.items()},
-        "pieces": [asdict(piece) for piece in sorted(pieces, key=lambda piece: piece.file)],
-        "tower_sha256": tower_sha256,
-        "state": dict(state),
-        "world_size": world_size,
-    }
-    _write_text(directory / _COMPLETE, json.dumps(values, indent=1))
-    _write_text(directory.parent.parent / "latest", directory.name + "\n")
+    def to_json(self, pieces: Sequence[Piece]) -> bytes:
+        """Content of `complete.json`."""
+        values = {
+            "version": CHECKPOINT_VERSION,
+            "step": self.step,
+            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
+            "pieces": [asdict(piece) for piece in sorted(pieces, key=lambda piece: piece.file)],
+            "frozen": dict(self.frozen),
+            "state": dict(self.state),
+            "world_size": self.world_size,
+        }
+        return json.dumps(values, indent=1).encode()
 
 
-def read_checkpoint(directory: Path) -> Checkpoint:
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint in a run's store; see `Completion`."""
+
+    store: Store
+    step: int
+    shapes: Mapping[str, tuple[int, ...]]
+    pieces: tuple[Piece, ...]
+    frozen: Mapping[str, str]
+    state: Mapping[str, Any]
+    world_size: int
+
+    @property
+    def uri(self) -> str:
+        """Where it lies, as `--resume` takes it."""
+        return f"{self.store.uri}/{step_key(self.step)}"
+
+    def key_of(self, piece: Piece) -> str:
+        """Key of a file in the run's store."""
+        return f"{step_key(self.step)}/{piece.file}"
+
+
+def step_key(step: int) -> str:
+    """Prefix of one step's objects, without a slash at its end."""
+    return f"checkpoints/step-{step:06d}"
+
+
+def complete_key(step: int) -> str:
+    """Key of the object that makes a step exist."""
+    return f"{step_key(step)}/complete.json"
+
+
+def complete_steps(store: Store) -> list[int]:
+    """Steps with a complete checkpoint, ascending."""
+    found = (_COMPLETE_KEY.fullmatch(info.key) for info in store.list("checkpoints/step-"))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def read_checkpoint(store: Store, step: int) -> Checkpoint:
     """Describe a complete checkpoint; no tensor is read.
 
     Raises:
         ConfigError: Not complete.
-        VerificationError: Of another version, or a file is missing or has another size.
+        VerificationError: Of another version, not readable, or a file is missing or has another size.
     """
-    path = directory / _COMPLETE
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    uri = f"{store.uri}/{step_key(step)}"
+    sizes = {info.key: info.size_bytes for info in store.list(f"{step_key(step)}/")}
+    if complete_key(step) not in sizes:
         raise ConfigError(
-            f"{directory}: no complete checkpoint ({error}); name a directory checkpoints/step-<n> that has "
-            f"{_COMPLETE}"
-        ) from error
-    if values.get("version") != CHECKPOINT_VERSION:
-        raise VerificationError(
-            f"{directory}: checkpoint version {values.get('version')!r}, "
-            f"this version reads {CHECKPOINT_VERSION}"
+            f"{uri}: no complete checkpoint: there is no complete.json in it; name another step"
         )
-    pieces = tuple(Piece(**piece) for piece in values["pieces"])
-    for piece in pieces:
-        file = directory / piece.file
-        if not file.is_file() or file.stat().st_size != piece.bytes:
+    try:
+        values = json.loads(store.get(complete_key(step)))
+        if values.get("version") != CHECKPOINT_VERSION:
             raise VerificationError(
-                f"{file}: missing or not {piece.bytes} bytes long; resume from another step"
+                f"{uri}: checkpoint version {values.get('version')!r}, "
+                f"this version reads {CHECKPOINT_VERSION}"
             )
-    return Checkpoint(
-        directory=directory,
-        step=values["step"],
-        shapes={name: tuple(shape) for name, shape in values["shapes"].items()},
-        pieces=pieces,
-        tower_sha256=values["tower_sha256"],
-        state=values["state"],
-        world_size=values["world_size"],
-    )
+        checkpoint = Checkpoint(
+            store=store,
+            step=values["step"],
+            shapes={name: tuple(shape) for name, shape in values["shapes"].items()},
+            pieces=tuple(Piece(**piece) for piece in values["pieces"]),
+            frozen=values["frozen"],
+            state=values["state"],
+            world_size=values["world_size"],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise VerificationError(f"{uri}/complete.json: damaged: {error}; {_go_back(uri)}") from error
+    for piece in checkpoint.pieces:
+        if sizes.get(checkpoint.key_of(piece)) != piece.bytes:
+            raise VerificationError(
+                f"{uri}/{piece.file}: missing or not {piece.bytes} bytes long; {_go_back(uri)}"
+            )
+    return checkpoint
 
 
-def newest_checkpoint(run_dir: Path) -> Path | None:
-    """Directory of the highest step with a `complete.json`; `latest` is a hint for people only."""
-    steps = {}
-    for path in (run_dir / "checkpoints").glob(f"step-*/{_COMPLETE}"):
-        found = _STEP_NAME.fullmatch(path.parent.name)
-        if found:
-            steps[int(found[1])] = path.parent
-    return steps[max(steps)] if steps else None
+def newest_checkpoint(store: Store) -> Checkpoint | None:
+    """The complete checkpoint of the highest step.
+
+    Raises:
+        VerificationError: It is damaged.
+    """
+    steps = complete_steps(store)
+    return read_checkpoint(store, steps[-1]) if steps else None
 
 
-def read_weights(directory: Path, *, verify: bool = True) -> dict[str, torch.Tensor]:
-    """All trained weights of a checkpoint: fp32 by parameter name, in their own shapes.
+def find_checkpoint_at(uri: str) -> Checkpoint:
+    """The checkpoint that an address means: a step's prefix, or a run's newest.
 
     Args:
-        directory: `RUN/checkpoints/step-<n>`.
-        verify: Check every file against its sha256.
+        uri: `RUN`, `RUN/checkpoints/step-<n>`, or the same below `s3://`.
 
     Raises:
-        ConfigError: Not complete.
-        VerificationError: A file is missing or damaged, or pieces don't cover a parameter.
+        ConfigError: There is none.
+        VerificationError: See `read_checkpoint`.
     """
-    checkpoint = read_checkpoint(directory)
-    if verify:
-        verify_pieces(checkpoint, kinds=("weights",))
-    with PieceReader(checkpoint.directory, checkpoint.pieces) as reader:
-        return {
-            name: reader.read(name, 0, _numel(shape)).view(shape) for name, shape in checkpoint.shapes.items()
-        }
+    named = _STEP_URI.fullmatch(uri)
+    if named is not None:
+        return read_checkpoint(open_store(named["root"] or "."), int(named["step"]))
+    store = _followed(open_store(uri))
+    newest = newest_checkpoint(store)
+    if newest is None:
+        raise ConfigError(
+            f"{store.uri}: there is no complete checkpoint in it; give a run directory or one of its "
+            "checkpoints/step-<n>"
+        )
+    return newest
 
 
-def restore(checkpoint: Checkpoint, ranges: Iterable[TensorRange]) -> None:
-    """Overwrite this rank's fragments with the checkpoint's values; reads only what overlaps them.
-
-    Raises:
-        VerificationError: The checkpoint lacks a parameter, or part of one.
-    """
-    with PieceReader(checkpoint.directory, checkpoint.pieces) as reader:
-        for piece in ranges:
-            piece.weight.copy_(reader.read(piece.name, piece.start, piece.stop))
-            for state, tensor in piece.states.items():
-                tensor.copy_(reader.read(f"{state}/{piece.name}", piece.start, piece.stop))
-
-
-def verify_pieces(checkpoint: Checkpoint, *, kinds: Sequence[str], part: tuple[int, int] = (0, 1)) -> None:
-    """Check files against their sha256.
-
-    Args:
-        checkpoint: Whose files.
-        kinds: `weights`, `optimizer`.
-        part: (rank, world size): each rank checks its share of the files.
-
-    Raises:
-        VerificationError: A file's bytes are not the ones that were written.
-    """
-    for piece in checkpoint.pieces[part[0] :: part[1]]:
-        if piece.kind in kinds:
-            verify_piece(checkpoint.directory, piece)
+def _followed(store: Store) -> Store:
+    """A run directory whose checkpoints go elsewhere says so in its configuration."""
+    if next(store.list("config.json"), None) is None:
+        return store
+    try:
+        values = json.loads(store.get("config.json"))
+        uri = values["pretrain"]["checkpoint"]["uri"]
+    except (ValueError, KeyError, TypeError):
+        return store
+    return open_store(uri) if uri else store
 
 
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    partial.replace(path)
-
-
-def _numel(shape: Sequence[int]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
+def _go_back(uri: str) -> str:
+    return f"delete {uri}/complete.json to go on from the checkpoint before, or restore the file"

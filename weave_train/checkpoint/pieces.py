@@ -1,28 +1,29 @@
-"""Pieces of parameters in safetensors files: ranks write what they own, read what they hold.
+"""Pieces of parameters: the unit in which ranks write what they own and read what they hold.
 
-A piece is fp32[stop - start] of one flattened parameter. Its key is `name[start:stop]`, for an optimizer
-state `exp_avg/name[start:stop]`. Nothing in a file depends on the world size or the ZeRO stage.
+A piece is elements `[start, stop)` of one flattened parameter or of one of its optimizer states. Its
+key is `name[start:stop]` or `exp_avg/name[start:stop]`. Pieces lie in safetensors files; nothing in a
+file depends on the world size or the ZeRO stage. No torch is imported here: the background process
+needs none.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
+import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
-
-import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from typing import TYPE_CHECKING, Protocol
 
 from weave_data.errors import VerificationError
 
-__all__ = ["Piece", "PieceReader", "TensorRange", "verify_piece", "write_pieces"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Piece", "StoredPiece", "TensorRange", "piece_key", "read_header"]
 
 _KEY = re.compile(r"(?P<name>.+)\[(?P<start>\d+):(?P<stop>\d+)\]")
+_LENGTH_BYTES = 8
 
 
 class TensorRange(Protocol):
@@ -42,11 +43,11 @@ class TensorRange(Protocol):
 
     @property
     def weight(self) -> torch.Tensor:
-        """fp32[stop - start], in place."""
+        """[stop - start] of the master weights, in place."""
 
     @property
     def states(self) -> Mapping[str, torch.Tensor]:
-        """Optimizer states by name, fp32[stop - start], in place."""
+        """Optimizer states by name, [stop - start] each, in place."""
 
     @property
     def is_owned(self) -> bool:
@@ -55,121 +56,69 @@ class TensorRange(Protocol):
 
 @dataclass(frozen=True)
 class Piece:
-    """One file of a checkpoint; `kind` is `weights` or `optimizer`."""
+    """One file of a checkpoint.
+
+    Attributes:
+        file: Key below the step's prefix.
+        kind: `weights` or `optimizer`.
+        rank: That wrote it.
+        sha256: Of the whole file.
+        bytes: Its length.
+        header_bytes: Of its safetensors header, length field included.
+    """
 
     file: str
     kind: str
+    rank: int
     sha256: str
     bytes: int
+    header_bytes: int
 
 
-def write_pieces(directory: Path, ranges: Iterable[TensorRange], *, rank: int) -> list[Piece]:
-    """Write what this rank owns.
+@dataclass(frozen=True)
+class StoredPiece:
+    """Where a piece lies in its file: elements `[start, stop)` of `name` at byte `offset`."""
+
+    name: str
+    start: int
+    stop: int
+    dtype: str
+    offset: int
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of an element."""
+        return {"F64": 8, "I64": 8, "F32": 4, "BF16": 2, "F16": 2, "U8": 1}[self.dtype]
+
+
+def piece_key(name: str, start: int, stop: int) -> str:
+    """Name of a tensor in a file, e.g. `exp_avg/projector.0.weight[0:4096]`."""
+    return f"{name}[{start}:{stop}]"
+
+
+def read_header(data: bytes, *, origin: str) -> list[StoredPiece]:
+    """Parse a safetensors header.
 
     Args:
-        directory: Of the step; exists.
-        ranges: This rank's fragments; those that are not owned are left out.
-        rank: Names the files.
-    """
-    weights: dict[str, torch.Tensor] = {}
-    optimizer: dict[str, torch.Tensor] = {}
-    for piece in ranges:
-        if not piece.is_owned:
-            continue
-        key = f"{piece.name}[{piece.start}:{piece.stop}]"
-        weights[key] = _host_copy(piece.weight)
-        for state, tensor in piece.states.items():
-            optimizer[f"{state}/{key}"] = _host_copy(tensor)
-    pieces = []
-    for kind, tensors in (("weights", weights), ("optimizer", optimizer)):
-        if tensors:
-            pieces.append(_write_piece(directory, f"{kind}-{rank:05d}.safetensors", kind, tensors))
-    return pieces
-
-
-def verify_piece(directory: Path, piece: Piece) -> None:
-    """Check a file against its sha256.
+        data: The first `Piece.header_bytes` of a file.
+        origin: Named in messages.
 
     Raises:
-        VerificationError: Its bytes are not the ones that were written.
+        VerificationError: It is no header of pieces.
     """
-    path = directory / piece.file
-    if _file_sha256(path) != piece.sha256:
+    try:
+        (length,) = struct.unpack("<Q", data[:_LENGTH_BYTES])
+        entries = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + length])
+        pieces = []
+        for key, entry in entries.items():
+            found = _KEY.fullmatch(key)
+            if found is None:
+                raise ValueError(f"{key!r} is no piece of a parameter")
+            offset = _LENGTH_BYTES + length + entry["data_offsets"][0]
+            start, stop = int(found["start"]), int(found["stop"])
+            pieces.append(StoredPiece(found["name"], start, stop, entry["dtype"], offset))
+    except (ValueError, KeyError, TypeError, struct.error) as error:
         raise VerificationError(
-            f"{path}: its bytes changed since it was written (sha256 is not {piece.sha256[:12]}...); "
-            "resume from another step"
-        )
-
-
-class PieceReader:
-    """Reads ranges of parameters across the pieces of all ranks. A context manager."""
-
-    def __init__(self, directory: Path, pieces: Sequence[Piece]) -> None:
-        self._directory = directory
-        self._files = [safe_open(directory / piece.file, "pt") for piece in pieces]
-        self._index: dict[str, list[tuple[int, int, Any, str]]] = {}
-
-    def __enter__(self) -> PieceReader:
-        for file in self._files:
-            handle = file.__enter__()
-            for key in handle.keys():  # noqa: SIM118  a safetensors handle is no mapping
-                found = _KEY.fullmatch(key)
-                if found is None:
-                    raise VerificationError(f"{self._directory}: {key!r} is not a piece of a parameter")
-                entry = (int(found["start"]), int(found["stop"]), handle, key)
-                self._index.setdefault(found["name"], []).append(entry)
-        for entries in self._index.values():
-            entries.sort(key=lambda entry: entry[:2])
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        for file in self._files:
-            file.__exit__(None, None, None)
-
-    def read(self, name: str, start: int, stop: int) -> torch.Tensor:
-        """Elements `[start, stop)` of a flattened parameter: fp32[stop - start].
-
-        Raises:
-            VerificationError: No such parameter, or pieces that don't cover the range.
-        """
-        if name not in self._index:
-            raise VerificationError(
-                f"{self._directory}: holds no {name!r}; it was written by another model. "
-                "Resume with the run's own model flags"
-            )
-        result = torch.empty(stop - start, dtype=torch.float32)
-        position = start
-        for piece_start, piece_stop, handle, key in self._index[name]:
-            if piece_stop <= position or piece_start >= stop:
-                continue
-            if piece_start > position:
-                break
-            upto = min(piece_stop, stop)
-            values = handle.get_slice(key)[position - piece_start : upto - piece_start]
-            result[position - start : upto - start] = values
-            position = upto
-        if position < stop:
-            raise VerificationError(f"{self._directory}: {name!r} lacks elements {position} to {stop}")
-        return result
-
-
-def _write_piece(directory: Path, file: str, kind: str, tensors: dict[str, torch.Tensor]) -> Piece:
-    partial, final = directory / f"{file}.partial", directory / file
-    save_file(tensors, partial)
-    with partial.open("rb") as handle:
-        os.fsync(handle.fileno())
-    partial.replace(final)
-    return Piece(file, kind, _file_sha256(final), final.stat().st_size)
-
-
-def _host_copy(tensor: torch.Tensor) -> torch.Tensor:
-    """Own memory on the host: fragments are views into flat buffers that safetensors would refuse."""
-    return tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
-
-
-def _file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+            f"{origin}: no header of a checkpoint's file: {error}; it is damaged"
+        ) from error
+    return pieces

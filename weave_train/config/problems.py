@@ -13,7 +13,6 @@ __all__ = ["find_problems"]
 _NO_EFFECT = {
     "master_weights": "has no effect yet: masters are fp32",
     "lr_scale": "has no effect yet",
-    "checkpoint": "has no effect yet",
     "watch": "has no effect yet",
     "val_every_steps": "has no effect yet: no validation pass",
     "val_max_rows": "has no effect yet: no validation pass",

@@ -5,28 +5,23 @@ from __future__ import annotations
 import hashlib
 import time
 from contextlib import ExitStack
-from typing import Any
 
-import torch
-
-from weave_data.errors import TrainingError, WeaveError
+from weave_data.errors import WeaveError
 from weave_data.trainers import RunResult
-from weave_train.checkpoint.layout import clear_step, commit_checkpoint, step_directory
-from weave_train.checkpoint.pieces import write_pieces
 from weave_train.config import PretrainConfig
 from weave_train.launch import Launch
-from weave_train.models.model import tower_sha256
 from weave_train.numbers.hooks import Hook, JsonlTracker, LossCurve, ProgressLine, StepReport, read_metrics
 from weave_train.order import rank_slots
 from weave_train.rows.batch import EncodedRow
 from weave_train.train.agreement import raise_together
 from weave_train.train.objective import micro_batches, take_step
 from weave_train.train.prepare import PreparedRun, prepare_run
+from weave_train.train.saving import save_run
 from weave_train.train.schedule import learning_rate_at
 from weave_train.train.stop import StopRequest
 from weave_train.train.totals import RankState, batch_totals
 
-__all__ = ["save_run", "train", "train_step"]
+__all__ = ["train", "train_step"]
 
 
 def train(config: PretrainConfig, launch: Launch) -> RunResult:
@@ -46,6 +41,7 @@ def train(config: PretrainConfig, launch: Launch) -> RunResult:
     loss = _last_loss(run)
     with ExitStack() as closing:
         closing.callback(run.feed.close)
+        closing.callback(run.writer.close)
         stop = closing.enter_context(StopRequest())
         hooks = _hooks(run) if launch.is_first else []
         for hook in hooks:
@@ -58,6 +54,7 @@ def train(config: PretrainConfig, launch: Launch) -> RunResult:
                 hook.on_step(report)
             if run.step == stop_step or is_stopped or _is_save_step(run):
                 save_run(run)
+        run.writer.finish()
     return RunResult(run_dir=str(run.run_dir), final_step=run.step, final_loss=loss)
 
 
@@ -119,45 +116,10 @@ def train_step(run: PreparedRun, stop: StopRequest | None = None) -> tuple[StepR
 
 def _rows(run: PreparedRun) -> tuple[list[EncodedRow], WeaveError | None]:
     try:
+        run.writer.check()
         return run.feed.batch(run.step), None
     except WeaveError as error:
         return [], error
-
-
-def save_run(run: PreparedRun) -> None:
-    """Write a checkpoint of the current step; returns on every rank when it is complete.
-
-    Raises:
-        TrainingError: The frozen tower is not what it was; nothing is written.
-    """
-    is_frozen = run.vlm.core.vision is None
-    if is_frozen and tower_sha256(run.vlm.tower) != run.tower_sha256:
-        raise TrainingError(f"step {run.step}: the frozen tower moved; nothing may train it in this stage")
-    directory = step_directory(run.run_dir, run.step)
-    if run.launch.is_first:
-        clear_step(directory)
-    _barrier(run.launch)
-    pieces = write_pieces(directory, run.engine.fragments(), rank=run.launch.rank)
-    gathered: list[Any] = [pieces]
-    if run.launch.world_size > 1:
-        gathered = [None] * run.launch.world_size
-        torch.distributed.all_gather_object(gathered, pieces)
-    if run.launch.is_first:
-        epoch, epoch_step = run.order.locate(run.step)
-        commit_checkpoint(
-            directory,
-            pieces=[piece for part in gathered for piece in part],
-            shapes=run.engine.shapes,
-            tower_sha256=run.tower_sha256,
-            state={
-                "step": run.step,
-                "adam_step": run.engine.adam_step,
-                "num_steps": run.num_steps,
-                "data": {**run.data_state, "epoch": epoch, "step": epoch_step, "ledger": run.ledger},
-            },
-            world_size=run.launch.world_size,
-        )
-    _barrier(run.launch)
 
 
 def _num_micro_steps(run: PreparedRun) -> int:
@@ -205,8 +167,3 @@ def _last_loss(run: PreparedRun) -> float:
     key = f"{run.config.stage.capitalize()}/Loss (Raw)"
     metrics = read_metrics(run.run_dir)
     return float(metrics[-1][key]) if metrics else float("nan")
-
-
-def _barrier(launch: Launch) -> None:
-    if launch.world_size > 1:
-        torch.distributed.barrier()

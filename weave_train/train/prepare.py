@@ -11,13 +11,14 @@ import torch
 
 from weave_data.errors import ConfigError
 from weave_train.checkpoint.layout import Checkpoint
+from weave_train.checkpoint.run_files import fetch_run_files
+from weave_train.checkpoint.writer import CheckpointWriter
 from weave_train.config import ModelSettings, PretrainConfig
 from weave_train.engine.deepspeed_config import EngineSettings, read_deepspeed_file
 from weave_train.engine.engine import TrainEngine, init_process_group
 from weave_train.engine.stages import apply_stage, trained_parts
 from weave_train.feed import RowFeed, check_stored_size, feed_limits
 from weave_train.launch import Launch
-from weave_train.loading import save_model_files
 from weave_train.models.model import VideoLanguageModel, build_model
 from weave_train.models.tokenizer import load_tokenizer, resolve_tokenizer, save_tokenizer
 from weave_train.order import BatchOrder, rank_slots
@@ -25,13 +26,14 @@ from weave_train.rows.batch import EncodedRow, make_row
 from weave_train.train.data import TrainingData, open_data, sample_texts
 from weave_train.train.resume import (
     agree,
-    check_tower,
     check_unchanged,
     data_state,
     find_checkpoint,
     restore_engine,
+    settle_frozen,
 )
 from weave_train.train.run_directory import model_settings, write_run_config
+from weave_train.train.saving import FrozenWeights, run_store, write_run_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,6 +46,9 @@ class PreparedRun:
     """A run before its next step.
 
     Attributes:
+        writer: Of its checkpoints.
+        frozen: Weights it does not train.
+        resumed_from: `--resume`, as it named another run's checkpoint to begin from.
         data_state: What fixes the order; equal on resume, or the run is refused.
         num_steps: Of the whole run.
         step: Optimizer steps taken.
@@ -58,7 +63,9 @@ class PreparedRun:
     feed: RowFeed[EncodedRow]
     vlm: VideoLanguageModel
     engine: TrainEngine
-    tower_sha256: str
+    writer: CheckpointWriter
+    frozen: FrozenWeights
+    resumed_from: str | None
     data_state: dict[str, Any]
     num_steps: int
     step: int
@@ -86,7 +93,7 @@ def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
     check_unchanged(data, settings, checkpoint, state)
 
     init_process_group(launch)
-    agree(checkpoint.directory.name if checkpoint else None, launch, what="which checkpoint to resume")
+    agree(checkpoint.uri if checkpoint else None, launch, what="which checkpoint to resume")
     tokenizer = _tokenizer(settings, data, run_dir, checkpoint, launch)
     vlm = build_model(
         settings,
@@ -97,14 +104,17 @@ def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
     apply_stage(vlm, config.stage)
     if config.model.enable_gradient_checkpointing:
         vlm.core.recompute_activations()
-    tower = check_tower(vlm, checkpoint, launch)
+    frozen = settle_frozen(vlm, checkpoint, launch)
+    store = run_store(config, run_dir)
+    is_new = checkpoint is None or checkpoint.store.uri != store.uri
     if launch.is_first:
         write_run_config(run_dir, config=config, settings=settings, dataset=data.describe())
-        if checkpoint is None or checkpoint.directory.parents[1] != run_dir:
-            save_model_files(vlm, run_dir)
+        write_run_files(vlm, frozen, run_dir=run_dir, store=store, is_new=is_new)
     engine = TrainEngine(vlm.core, engine_settings, launch)
     if checkpoint is not None:
         restore_engine(engine, checkpoint, launch)
+    writer = CheckpointWriter(store, launch=launch, settings=config.checkpoint)
+    writer.reserve(engine.fragments())
     num_steps = config.hyper.max_steps or order.num_steps(config.hyper.epochs)
     return PreparedRun(
         config=config,
@@ -115,7 +125,9 @@ def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
         feed=_feed(config, data, slots, tokenizer, settings, num_steps),
         vlm=vlm,
         engine=engine,
-        tower_sha256=tower,
+        writer=writer,
+        frozen=frozen,
+        resumed_from=config.resume if checkpoint and is_new else _origin(checkpoint),
         data_state=state,
         num_steps=num_steps,
         step=checkpoint.step if checkpoint else 0,
@@ -150,12 +162,18 @@ def _engine_settings(config: PretrainConfig, launch: Launch) -> EngineSettings:
 def _tokenizer(
     settings: ModelSettings, data: TrainingData, run_dir: Path, checkpoint: Checkpoint | None, launch: Launch
 ) -> PreTrainedTokenizerBase:
-    directory = (checkpoint.directory.parents[1] if checkpoint else run_dir) / "tokenizer"
-    if checkpoint is None and launch.is_first:
-        save_tokenizer(resolve_tokenizer(settings, sample_texts(data)), directory)
+    if checkpoint is not None:
+        with fetch_run_files(checkpoint.store) as folder:
+            return load_tokenizer(folder / "tokenizer")
+    if launch.is_first:
+        save_tokenizer(resolve_tokenizer(settings, sample_texts(data)), run_dir / "tokenizer")
     if launch.world_size > 1:
         torch.distributed.barrier()
-    return load_tokenizer(directory)
+    return load_tokenizer(run_dir / "tokenizer")
+
+
+def _origin(checkpoint: Checkpoint | None) -> str | None:
+    return None if checkpoint is None else checkpoint.state["resumed_from"]
 
 
 def _feed(

@@ -1,30 +1,38 @@
-"""Which checkpoint a run goes on from, and whether it may: same data, same order, same model, same tower."""
+"""Which checkpoint a run goes on from, and whether it may: same data, same order, same model."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from weave_data.errors import ConfigError, TrainingError, VerificationError
+from weave_data.errors import ConfigError, TrainingError, VerificationError, WeaveError
 from weave_data.shard import first_difference
-from weave_train.checkpoint.layout import (
-    Checkpoint,
-    newest_checkpoint,
-    read_checkpoint,
-    restore,
-    verify_pieces,
-)
+from weave_train.checkpoint.frozen import checksum, frozen_sha256, frozen_values, restore_frozen
+from weave_train.checkpoint.layout import Checkpoint, find_checkpoint_at, newest_checkpoint
+from weave_train.checkpoint.reading import restore
+from weave_train.checkpoint.run_files import read_run_file
 from weave_train.config import ModelSettings, PretrainConfig
 from weave_train.engine.engine import TrainEngine
 from weave_train.launch import Launch
-from weave_train.models.model import VideoLanguageModel, tower_sha256
+from weave_train.loading import model_parts
+from weave_train.models.model import VideoLanguageModel
 from weave_train.order import ORDER_VERSION
+from weave_train.train.agreement import raise_together
 from weave_train.train.data import TrainingData
-from weave_train.train.run_directory import describe_change, read_run_config
+from weave_train.train.run_directory import describe_change
+from weave_train.train.saving import FrozenWeights, run_store
 
-__all__ = ["agree", "check_tower", "check_unchanged", "data_state", "find_checkpoint", "restore_engine"]
+__all__ = [
+    "agree",
+    "check_unchanged",
+    "data_state",
+    "find_checkpoint",
+    "restore_engine",
+    "settle_frozen",
+]
 
 
 def data_state(config: PretrainConfig, data: TrainingData) -> dict[str, Any]:
@@ -43,21 +51,39 @@ def data_state(config: PretrainConfig, data: TrainingData) -> dict[str, Any]:
 def find_checkpoint(config: PretrainConfig, run_dir: Path) -> Checkpoint | None:
     """Checkpoint that `--resume` means, if any.
 
+    A run that was begun from another run's checkpoint goes on from its own newest one when the same
+    command is given again.
+
     Raises:
-        ConfigError: `never` in a run that has one, or a directory without a complete one.
+        ConfigError: `never` in a run that has one; a named checkpoint that is not complete, or that is
+            not the newest of a run that goes on; `checkpoint.uri` is another run's.
         VerificationError: See `read_checkpoint`.
     """
-    if config.resume not in ("auto", "never"):
-        return read_checkpoint(Path(config.resume))
-    newest = newest_checkpoint(run_dir)
-    if newest is None:
-        return None
-    if config.resume == "never":
+    own = newest_checkpoint(run_store(config, run_dir))
+    if own is not None and config.resume == "never":
         raise ConfigError(
-            f"resume: never, but {run_dir} has {newest.name}; give another --run_id or --resume auto",
+            f"resume: never, but {own.store.uri} has step-{own.step:06d}; give another --run_id "
+            "or --resume auto",
             origin="command line",
         )
-    return read_checkpoint(newest)
+    if own is not None and config.checkpoint.uri is not None and own.state["run_id"] != run_dir.name:
+        raise ConfigError(
+            f"checkpoint.uri: {own.store.uri} holds checkpoints of run {own.state['run_id']!r}, this is run "
+            f"{run_dir.name!r}; give each run a URI of its own",
+            origin="command line",
+        )
+    if config.resume in ("auto", "never"):
+        return own
+    named = find_checkpoint_at(config.resume)
+    if own is None or named.uri == own.uri:
+        return named
+    if own.state["resumed_from"] == config.resume:
+        return own
+    raise ConfigError(
+        f"resume: {config.resume} is not the newest checkpoint of this run, which is {own.uri}; its steps "
+        "would be mixed with those of another past: give another --run_id, or --resume auto",
+        origin="command line",
+    )
 
 
 def check_unchanged(
@@ -73,12 +99,12 @@ def check_unchanged(
     """
     if checkpoint is None:
         return
-    before = read_run_config(checkpoint.directory.parents[1]) or {}
+    before = read_run_file(checkpoint.store, "config.json")
     stored = {key: checkpoint.state["data"].get(key) for key in state}
     if stored["manifest_fingerprint"] != state["manifest_fingerprint"]:
         change = describe_change(before.get("dataset", {}), data.describe())
         raise ConfigError(
-            f"{checkpoint.directory}: the data set changed since: {change}; give the manifest the run was "
+            f"{checkpoint.uri}: the data set changed since: {change}; give the manifest the run was "
             "trained on (OUTPUT/<recipe>/manifests/<fingerprint>.json), or another --run_id"
         )
     problems = [f"{key} was {stored[key]!r}, is {state[key]!r}" for key in state if stored[key] != state[key]]
@@ -88,26 +114,44 @@ def check_unchanged(
     if problems:
         raise ConfigError(
             [f"{problem}; resume with the run's own flags or give another --run_id" for problem in problems],
-            origin=str(checkpoint.directory),
+            origin=checkpoint.uri,
         )
 
 
-def check_tower(vlm: VideoLanguageModel, checkpoint: Checkpoint | None, launch: Launch) -> str:
-    """Sum of the frozen tower: equal on all ranks and to the checkpoint's.
+def settle_frozen(vlm: VideoLanguageModel, checkpoint: Checkpoint | None, launch: Launch) -> FrozenWeights:
+    """Frozen weights of a run: equal on all ranks, and the run's own when it is resumed.
+
+    Where building the model gave others (the file they come from changed), the stored ones are put back.
+
+    Args:
+        vlm: With its stage applied; before an engine takes it.
+        checkpoint: To resume from, if any.
+        launch: Rank and world size.
 
     Raises:
-        VerificationError: The checkpoint was trained with another tower.
-        TrainingError: Ranks have different towers.
+        VerificationError: The checkpoint's are missing, damaged or of other parts.
+        TrainingError: Ranks have different weights.
     """
-    digest = tower_sha256(vlm.tower)
-    agree(digest, launch, what="the frozen tower's weights")
-    if checkpoint is not None and checkpoint.tower_sha256 != digest:
-        raise VerificationError(
-            f"{checkpoint.directory}: was trained with a frozen tower of sha256 "
-            f"{checkpoint.tower_sha256[:12]}..., these flags give {digest[:12]}...; "
-            "resume with the same vision weights and seed"
-        )
-    return digest
+    parts = {name: part for name, part in model_parts(vlm).items() if frozen_values(part)}
+    digests = {name: frozen_sha256(part) for name, part in parts.items()}
+    if checkpoint is not None:
+        if checkpoint.frozen.keys() != digests.keys():
+            raise VerificationError(
+                f"{checkpoint.uri}: does not train {_named(checkpoint.frozen)}, these flags would not train "
+                f"{_named(digests)}; resume with the run's own --stage, or start another run from it"
+            )
+        for name, expected in checkpoint.frozen.items():
+            if digests[name] != expected:
+                restore_frozen(checkpoint.store, name, parts[name], sha256=expected)
+                digests[name] = frozen_sha256(parts[name])
+    for name, digest in digests.items():
+        agree(digest, launch, what=f"the frozen weights of {name!r}")
+    is_frozen = not any(value.requires_grad for value in vlm.tower.parameters())
+    return FrozenWeights(digests, checksum(vlm.tower) if is_frozen else None)
+
+
+def _named(parts: Mapping[str, str]) -> str:
+    return " and ".join(sorted(parts)) or "nothing"
 
 
 def agree(value: str | None, launch: Launch, *, what: str) -> None:
@@ -133,9 +177,21 @@ def restore_engine(engine: TrainEngine, checkpoint: Checkpoint, launch: Launch) 
     if dict(checkpoint.shapes) != dict(engine.shapes):
         odd = sorted(set(checkpoint.shapes.items()) ^ set(engine.shapes.items()))[0]
         raise VerificationError(
-            f"{checkpoint.directory}: does not fit this model: {odd[0]} {list(odd[1])} is on one side only; "
+            f"{checkpoint.uri}: does not fit this model: {odd[0]} {list(odd[1])} is on one side only; "
             "resume with the run's own model flags"
         )
-    verify_pieces(checkpoint, kinds=("weights", "optimizer"), part=(launch.rank, launch.world_size))
-    restore(checkpoint, engine.fragments())
+    failure: WeaveError | None = None
+    try:
+        restore(checkpoint, engine.fragments(), rank=launch.rank, world_size=launch.world_size)
+    except WeaveError as error:
+        failure = error
+    if _any_failed(failure, launch):
+        raise_together(failure, launch)
     engine.finish_restore(adam_step=checkpoint.state["adam_step"])
+
+
+def _any_failed(failure: WeaveError | None, launch: Launch) -> bool:
+    has_failed = torch.tensor(int(failure is not None), device=launch.device)
+    if launch.world_size > 1:
+        torch.distributed.all_reduce(has_failed)
+    return bool(has_failed)
