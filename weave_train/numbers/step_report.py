@@ -37,7 +37,7 @@ class StepReport:
         loss: Per supervised token of the global batch.
         learning_rate: Of this step.
         grad_norm: Before clipping.
-        step_seconds: Wall time, `data_wait_seconds` and `save_wait_seconds` included.
+        step_seconds: Wall time, `data_wait_seconds` included.
         data_wait_seconds: This rank waited for rows.
         rows: Samples.
         tokens: Visual and text, padding not counted.
@@ -47,7 +47,7 @@ class StepReport:
         read_seconds: Spent reading row groups, summed over threads, beside the step and not in it.
         encode_seconds: Decoding JPEGs and tokenising, likewise.
         read_bytes: Read from the store.
-        save_wait_seconds: This rank stood still for a checkpoint since the last step.
+        save_wait_seconds: This rank stood still for checkpoints since the step before; in no step's time.
         visual_tokens: Of `tokens`, those that are patches of frames.
         padded_tokens: Positions of the batches that hold no token.
         model_flops: See `flops`.

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from weave_train.launch import Launch
+from weave_train.numbers import Flops
 from weave_train.rows.batch import Batch, EncodedRow
 from weave_train.rows.prompt import VISUAL_TOKEN_ID
 
 __all__ = ["BatchTotals", "RankState", "batch_totals", "ledger_entry"]
 
+_NO_FLOPS = Flops()
+_FLOPS_UNIT = 1e6  # sums of thousands of ranks stay inside it, too
 _LEDGER_BITS = 40  # sums of 2**20 slots stay inside a signed 64-bit all-reduce
 
 
@@ -38,6 +41,7 @@ class BatchTotals:
         ledger_sum: Order-aware sum over (slot, sample id), the same for any number of ranks.
         failed_ranks: Ranks that can't take this step.
         stop_requests: Ranks that were asked to stop after it.
+        flops: What the batch takes.
     """
 
     rows: int
@@ -48,6 +52,7 @@ class BatchTotals:
     ledger_sum: int
     failed_ranks: int
     stop_requests: int
+    flops: Flops = _NO_FLOPS
 
 
 def ledger_entry(slot: int, sample_id: str) -> int:
@@ -63,6 +68,7 @@ def batch_totals(
     *,
     state: RankState,
     launch: Launch,
+    flops: Flops = _NO_FLOPS,
 ) -> BatchTotals:
     """Sum a step's rows over all ranks; one small all-reduce.
 
@@ -72,6 +78,7 @@ def batch_totals(
         batches: The same rows as micro-batches.
         state: Of this rank.
         launch: World size and device.
+        flops: Of this rank's micro-batches.
     """
     tokens = sum(len(row.input_ids) for row in rows)
     local = [
@@ -83,8 +90,12 @@ def batch_totals(
         sum(ledger_entry(slot, row.sample_id) for slot, row in zip(slots, rows, strict=True)),
         int(state.has_failed),
         int(state.stop_requested),
+        round(flops.model / _FLOPS_UNIT),
+        round(flops.hardware / _FLOPS_UNIT),
     ]
     totals = torch.tensor(local, dtype=torch.int64, device=launch.device)
     if launch.world_size > 1:
         torch.distributed.all_reduce(totals)
-    return BatchTotals(*totals.tolist())
+    *counts, model_flops, hardware_flops = totals.tolist()
+    summed = Flops(model_flops * _FLOPS_UNIT, hardware_flops * _FLOPS_UNIT)
+    return replace(BatchTotals(*counts), flops=summed)
