@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 from small_builds import settings
+from typer.testing import CliRunner
 
+from weave_data.cli import app
 from weave_data.config import BuildConfig, load_config
 from weave_data.errors import ConfigError
 from weave_data.export import export_recipe
@@ -18,7 +20,7 @@ from weave_data.pipeline import build
 from weave_data.records import WovenSample
 from weave_data.shard import iter_rows, open_dataset, read_manifest, verify_output
 from weave_data.storage import open_store
-from weave_data.upkeep import explain_sample
+from weave_data.upkeep import explain_sample, read_status
 
 ASKED = "<image>\nWhat is it?"
 
@@ -120,6 +122,21 @@ def test_records_keep_their_own_ids_in_exports_and_explanations(
     assert told.record_id == "2"
     assert "  record '2' of the source" in told.lines()
     verify_output(open_store(str(output)))
+
+
+def test_conversations_that_nothing_uses_are_told(tmp_path: Path) -> None:
+    talk = {"images": [], "user": "Hi", "assistant": "Hello"}
+    rows = [{"id": "train-1", "conversations": [talk] * 4}, {"id": "train-2", "conversations": [talk]}]
+    (tmp_path / "chat.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    source = {"catalog": str(tmp_path / "chat.jsonl"), "videos": str(tmp_path)}
+    result = build(configure(source, tmp_path / "w", {"name": "mix"}))
+    said = "3 conversations beyond the first of their records"
+    assert f"{said} are not used" in list(result.lines())
+    card = (tmp_path / "w" / "card.md").read_text()
+    assert "3 conversations of the source stand behind the first one of their record; no sample" in card
+    shown = CliRunner().invoke(app, ["status", str(tmp_path / "w")])
+    assert f"not used: {said}" in " ".join(shown.output.split())
+    assert read_status(open_store(str(tmp_path / "w")), now=0.0).unused == 3
 
 
 def test_clips_without_captions_are_not_woven_by_other_strategies(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -15,8 +20,10 @@ from upkeep_builds import configuration
 from weave_data.commands import gc as gc_command
 from weave_data.errors import ConflictError, VerificationError
 from weave_data.pipeline.runs import RunLog
+from weave_data.records import canonical_json
 from weave_data.shard import read_manifest, verify_output
 from weave_data.storage import open_store
+from weave_data.tables import table_bytes
 from weave_data.upkeep import collect_garbage, delete_garbage
 
 DAY = 86_400
@@ -91,6 +98,61 @@ def test_frames_that_only_a_replaced_recipe_showed_go_layer_by_layer(
     }
     assert tars <= set((woven / "frames").rglob("*.tar"))
     verify_output(store)
+
+
+def garbage(output: Path, **options: bool) -> set[tuple[str, str]]:
+    report = collect_garbage(open_store(str(output)), now=later(), **options)
+    return {(item.kind, item.key) for item in report.garbage}
+
+
+def test_near_duplicates_stay_while_a_recipe_was_made_with_them(
+    woven: Path, rebuild: Callable[..., None]
+) -> None:
+    rebuild(woven, "filters.near_duplicates=0.9999")
+    [used] = read_manifest(open_store(str(woven)), "l4").inputs["duplicates"]
+    assert [path.name for path in (woven / "duplicates").iterdir()] == [used[0].partition("/")[2]]
+    stray = woven / "duplicates" / f"{'0' * 32}.parquet"
+    shutil.copy(woven / used[0], stray)
+    assert garbage(woven) == {("duplicates", str(stray.relative_to(woven)))}
+    rebuild(woven)
+    gone = {key for kind, key in garbage(woven, superseded=True) if kind == "duplicates"}
+    assert gone == {used[0], str(stray.relative_to(woven))}
+
+
+def test_answers_stay_while_a_recipe_uses_one_of_their_results(
+    woven: Path, rebuild: Callable[..., None]
+) -> None:
+    def enriched(key: str, word: str) -> tuple[str, set[tuple[str, str]]]:
+        clips = sorted((woven / "catalog").rglob("*-*.parquet"))
+        ids = [name for path in clips for name in pq.read_table(path)["clip_id"].to_pylist()]
+        data = table_bytes(pa.table({"clip_id": ids, "caption": [f"{word} {name}" for name in ids]}))
+        names = [f"{key}/captions-{hashlib.sha256(data).hexdigest()[:16]}.parquet", f"{key}/0a/0abc.parquet"]
+        for name in names:
+            path = woven / "enrich" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        return str(woven / "enrich" / names[0]), {("enrichments", f"enrich/{name}") for name in names}
+
+    used, first = enriched("a" * 32, "new")
+    _, second = enriched("b" * 32, "other")
+    (woven / "enrich" / ("a" * 32) / "notes.txt").write_text("mine")
+    assert garbage(woven) == first | second
+    rebuild(woven, f"recipes.1.captions={{file: {used}}}")
+    assert garbage(woven) == second
+    report = collect_garbage(open_store(str(woven)), now=time.time())
+    assert not {item.kind for item in report.garbage} & {"enrichments", "duplicates"}, "they are young"
+
+
+def test_an_audit_stays_while_a_manifest_says_the_same(woven: Path) -> None:
+    for path in (woven / "l4" / "manifest.json", *(woven / "l4" / "manifests").glob("*.json")):
+        values = json.loads(path.read_text())
+        values["float_stages"]["audit"] = {"verdict": "paired", "z_score": 9.5}
+        path.write_bytes(canonical_json(values))
+    (woven / "audits").mkdir()
+    for name, said in (("a", values["float_stages"]["audit"]), ("b", {"verdict": "swapped"})):
+        (woven / "audits" / f"{name * 32}.json").write_text(json.dumps(said))
+    (woven / "audits" / f"{'c' * 32}.json").write_text("half")
+    assert garbage(woven) == {("audits", f"audits/{name * 32}.json") for name in "bc"}
 
 
 def test_what_is_young_is_left_alone(woven: Path) -> None:

@@ -77,6 +77,8 @@ def _show(status: OutputStatus) -> Group:
             for reason, count in reasons.items():
                 rejects.add_row(name, reason, f"{count:,}")
         shown.append(rejects)
+    if status.unused:
+        shown.append(Text(f"not used: {status.unused:,} conversations beyond the first of their records"))
     if status.binding is not None:
         shown.append(Text(status.binding.remedy))
     shown += [Text(f"published: {name}, {rows:,} samples") for name, rows in status.published.items()]

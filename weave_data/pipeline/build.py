@@ -173,7 +173,9 @@ def _run(
         reused += catalog.num_files
     else:
         written += catalog.num_files
-    return BuildResult(store.uri, tuple(results), written, reused, (recipes.audit.line(),))
+    unused = f"{catalog.num_unused:,} conversations beyond the first of their records are not used"
+    notes = (recipes.audit.line(), *([unused] if catalog.num_unused else []))
+    return BuildResult(store.uri, tuple(results), written, reused, notes)
 
 
 def _check_complete(frames: StoredFrames) -> None:

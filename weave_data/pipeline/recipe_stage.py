@@ -27,6 +27,7 @@ from weave_data.pipeline.publication import make_manifest
 from weave_data.pipeline.selecting import select_clips
 from weave_data.pipeline.shard_cutter import ShardCutter
 from weave_data.pipeline.weaving import Weaver, WovenRecipe
+from weave_data.records import CLIP_SCHEMA
 from weave_data.shard import (
     Manifest,
     ShardReceipt,
@@ -138,7 +139,7 @@ class RecipeStage:
     def _weaver(self, executor: Executor, on_progress: OnProgress) -> Weaver:
         items = part_items(self._catalog, self._config.source.limit)
         tables = [self._catalog.read_part(self._store, item.part).slice(0, item.num_clips) for item in items]
-        clips = pa.concat_tables(tables)
+        clips = pa.concat_tables([CLIP_SCHEMA.empty_table(), *tables])  # a source of texts alone has no clip
         stored = clips.filter(pc.is_in(clips["clip_id"], value_set=self._frames.addresses["clip_id"]))
         self.similarity = compare_captions(
             self._config, self._store, self._catalog, self._frames, executor, on_progress

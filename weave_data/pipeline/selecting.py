@@ -27,7 +27,7 @@ class SelectedClips:
 
     `clips` is CLIP_SCHEMA in catalog order; `labels` int64, equal for clips that are copies of each
     other, by `clip_ids`; `duplicates` the committed near duplicates that filters drop, None when nobody
-    asked; `apart` those that groups keep apart.
+    asked; `apart` those that groups keep apart; `files` [path, sha256] of both.
     """
 
     clips: pa.Table
@@ -36,6 +36,7 @@ class SelectedClips:
     quality: pa.Table
     duplicates: pa.Table | None = None
     apart: pa.Table | None = None
+    files: tuple[tuple[str, str], ...] = ()
 
     def labels(self, clip_ids: pa.Array) -> np.ndarray:
         """int64[n]: equal for clips that are exact or near copies of each other."""
@@ -67,22 +68,29 @@ def select_clips(
     kept, rejects, count = apply_filters(clips, quality, filters)
     check_balance(count, where="filter")
     tables, counts, duplicates = [REJECT_SCHEMA.empty_table(), rejects], [count], None
+    files: dict[str, str] = {}
     if filters.near_duplicates is not None:
-        duplicates = _near_duplicates(kept, filters.near_duplicates, vectors, store)
+        duplicates = _near_duplicates(kept, filters.near_duplicates, vectors, store, files)
         kept, rejects, count = drop_near_duplicates(kept, duplicates)
         check_balance(count, where="near duplicates")
         tables.append(rejects)
         counts.append(count)
     apart = None
     if groups.near_duplicates is not None:
-        apart = _near_duplicates(kept, groups.near_duplicates, vectors, store)
+        apart = _near_duplicates(kept, groups.near_duplicates, vectors, store, files)
     measured = quality.filter(pc.is_in(quality["clip_id"], value_set=kept["clip_id"].combine_chunks()))
-    return SelectedClips(kept, pa.concat_tables(tables), tuple(counts), measured, duplicates, apart)
+    named = tuple(sorted(files.items()))
+    return SelectedClips(kept, pa.concat_tables(tables), tuple(counts), measured, duplicates, apart, named)
 
 
 def _near_duplicates(
-    clips: pa.Table, min_cosine: float, vectors: tuple[EmbedReceipt, ...], store: Store
+    clips: pa.Table,
+    min_cosine: float,
+    vectors: tuple[EmbedReceipt, ...],
+    store: Store,
+    files: dict[str, str],
 ) -> pa.Table:
+    """The committed near duplicates, found now when they are not there; noted in `files`."""
     clip_ids = clips["clip_id"].combine_chunks()
     key = content_key(
         "near_duplicates",
@@ -94,4 +102,6 @@ def _near_duplicates(
     if store.head(path) is None:
         found = near_duplicates(clip_ids, read_clip_vectors(vectors, clip_ids, store), min_cosine=min_cosine)
         commit_first(store, path, table_bytes(found))
-    return read_table_bytes(store.get(path))
+    data = store.get(path)
+    files[path] = sha256_hex(data)
+    return read_table_bytes(data)

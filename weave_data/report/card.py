@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from weave_data.records import StageCount
 from weave_data.report.epochs import merge_epochs
 from weave_data.report.publishing import publish_text
-from weave_data.report.stored import Licences, read_licences
+from weave_data.report.stored import Licences, read_licences, read_num_unused
 from weave_data.shard import Manifest, list_recipes, manifest_sha256, read_manifest
 from weave_data.storage import Store
 
@@ -72,12 +72,15 @@ class _Card:
     settings: list[tuple[str, str]]
 
 
-def render_card(manifests: Sequence[Manifest], licences: Licences | None = None) -> str:
+def render_card(
+    manifests: Sequence[Manifest], licences: Licences | None = None, *, num_unused: int = 0
+) -> str:
     """Markdown of one or more recipes of an output.
 
     Args:
         manifests: Published recipes; the card lists them by name.
         licences: Of the clips they were built from.
+        num_unused: Conversations of the source's records beyond their first, which nothing uses.
     """
     ordered = sorted(manifests, key=lambda manifest: manifest.recipe)
     environment = jinja2.Environment(
@@ -92,6 +95,7 @@ def render_card(manifests: Sequence[Manifest], licences: Licences | None = None)
         first=ordered[0].recipe if ordered else "RECIPE",
         rebuild=rebuild_yaml(ordered),
         licences=licences or Licences({}),
+        num_unused=num_unused,
         first_directory=ordered[0].fingerprint[:12] if ordered else "FINGERPRINT",
     )
 
@@ -104,7 +108,8 @@ def publish_card(store: Store) -> str:
 
     def render() -> str:
         manifests = [read_manifest(store, recipe) for recipe in list_recipes(store)]
-        return render_card(manifests, read_licences(store, manifests))
+        num_unused = read_num_unused(store, manifests)
+        return render_card(manifests, read_licences(store, manifests), num_unused=num_unused)
 
     return publish_text(store, CARD_KEY, render)
 

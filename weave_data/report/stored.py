@@ -29,6 +29,7 @@ __all__ = [
     "ReadVectors",
     "StoredClips",
     "read_licences",
+    "read_num_unused",
     "read_rejects",
     "read_stored_clips",
     "stored_vectors",
@@ -139,6 +140,13 @@ def read_licences(store: Store, manifests: Sequence[Manifest], *, seed: int = 7)
     for catalog, part in parts.values():
         _count_licences(catalog.read_part(store, part), counts)
     return Licences(dict(sorted(counts.items())), is_whole=len(places) == all_parts)
+
+
+def read_num_unused(store: Store, manifests: Sequence[Manifest]) -> int:
+    """Conversations of the sources' records beyond their first: no sample holds them."""
+    keys = sorted({str(manifest.inputs.get("catalog", "")) for manifest in manifests} - {""})
+    catalogs = [read_catalog(store, key) for key in keys]
+    return sum(catalog.num_unused for catalog in catalogs if catalog is not None)
 
 
 def _count_licences(clips: pa.Table, counts: dict[str, int]) -> None:

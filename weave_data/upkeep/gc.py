@@ -7,12 +7,14 @@ Manifests that another build replaced still count, unless `superseded` gives the
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from weave_data.errors import VerificationError
+from weave_data.records import canonical_json
 from weave_data.shard import list_recipes
 from weave_data.storage import LocalStore, ObjectInfo, Store
 from weave_data.upkeep.outputs import all_manifests
@@ -22,6 +24,9 @@ from weave_data.upkeep.run_records import check_no_run
 __all__ = ["Garbage", "GcReport", "collect_garbage", "delete_garbage"]
 
 _SHARD = re.compile(r"[^/]+/[0-9a-f]{12}/[^/]+/epoch=\d+/shard-\d+\.parquet")
+_AUDIT = re.compile(r"audits/[0-9a-f]{32}\.json")
+_ENRICHED = re.compile(r"enrich/[0-9a-f]{32}/[a-z-]+-([0-9a-f]{16})\.parquet")
+_ANSWERS = re.compile(r"enrich/[0-9a-f]{32}/[0-9a-f]{2}/[0-9a-f]+\.parquet")
 _PROBE = re.compile(r"runs/probe-[0-9a-f]{32}")
 _CHECK_EVERY = 1000  # objects deleted between two looks at whether a build began
 
@@ -131,6 +136,12 @@ def _classified(store: Store, reachable: Reachable) -> Iterator[tuple[ObjectInfo
         if room == "frames":
             for _, files in itertools.groupby(infos, key=lambda info: info.key.rpartition("/")[0]):
                 yield from _frames(store, list(files), reachable)
+        elif room == "enrich":
+            for _, files in itertools.groupby(infos, key=lambda info: info.key.split("/")[1]):
+                yield from _enriched(list(files), reachable)
+        elif room == "audits":
+            for info in infos:
+                yield info, "audits" if _is_stray_audit(store, info, reachable) else None
         else:
             for info in infos:
                 yield info, _kind(room, info, reachable)
@@ -149,6 +160,25 @@ def _frames(
         yield info, None if f"{folder}/{name.partition('.')[0]}" in stays else "frames"
 
 
+def _enriched(files: list[ObjectInfo], reachable: Reachable) -> Iterator[tuple[ObjectInfo, str | None]]:
+    """What was asked under one key stays together while a recipe uses one of its results."""
+    results = [found[1] for info in files if (found := _ENRICHED.fullmatch(info.key))]
+    is_used = not reachable.texts.isdisjoint(results)
+    for info in files:
+        is_ours = _ENRICHED.fullmatch(info.key) or _ANSWERS.fullmatch(info.key)
+        yield info, "enrichments" if is_ours and not is_used else None
+
+
+def _is_stray_audit(store: Store, info: ObjectInfo, reachable: Reachable) -> bool:
+    """An audit is what a manifest says of it, so equal content is the same audit."""
+    if not _AUDIT.fullmatch(info.key):
+        return False
+    try:
+        return canonical_json(json.loads(store.get(info.key))) not in reachable.audits
+    except ValueError:
+        return True
+
+
 def _kind(room: str, info: ObjectInfo, reachable: Reachable) -> str | None:
     levels = info.key.split("/")
     match room:
@@ -164,6 +194,8 @@ def _kind(room: str, info: ObjectInfo, reachable: Reachable) -> str | None:
             return None if is_needed else "similarities"
         case "groups" | "plans" if len(levels) == 2:
             return None if info.key in reachable.names else room
+        case "duplicates" if len(levels) == 2:
+            return None if info.key in reachable.names or reachable.keeps_duplicates else room
         case "rejects" if len(levels) == 2:
             return None if levels[1].removesuffix(".parquet") in reachable.fingerprints else "rejects"
         case "runs":

@@ -3,7 +3,8 @@
 manifest -> its shards, its rejects
 inputs   -> catalogs, frame stores (by key), groups, plans and whatever else (by key or sha256)
 plan     -> the frames it shows -> the layers that hold one of them
-settings -> the embedder -> vectors of the catalogs' parts
+settings -> the embedder -> vectors of the catalogs' parts; captions and questions by their sha256
+audit    -> the stored one that says the same
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pyarrow as pa
 from weave_data.embed import caption_embed_key, embed_key
 from weave_data.frame_policy import linspace_table
 from weave_data.keyed_hash import keyed_hashes
+from weave_data.records import canonical_json
 from weave_data.shard import Manifest, ShardEntry
 from weave_data.storage import ObjectInfo, Store
 from weave_data.upkeep.columns import iter_columns, open_parquet
@@ -47,6 +49,9 @@ class Reachable:
         tars: Keys of tars that reference shards address.
         keeps_vectors: A recipe groups captions, whose vectors have keys that its inputs do not name:
             then no vectors are garbage.
+        keeps_duplicates: A recipe of an earlier version does not name the near duplicates it was made with.
+        audits: Canonical JSON of the manifests' audits.
+        texts: First 16 digits of the sha256 of caption and question files: `enrich` names its results so.
         embedding_frames: m of the recipes that group by similarity.
     """
 
@@ -60,6 +65,9 @@ class Reachable:
     tars: frozenset[str]
     embedding_frames: frozenset[int]
     keeps_vectors: bool
+    keeps_duplicates: bool
+    audits: frozenset[bytes]
+    texts: frozenset[str]
 
 
 def find_reachable(store: Store, manifests: Sequence[Manifest]) -> Reachable:
@@ -91,6 +99,11 @@ def find_reachable(store: Store, manifests: Sequence[Manifest]) -> Reachable:
         tars=frozenset(tars),
         embedding_frames=frozenset(int(given["frames_per_clip"]) for given in embeddings),
         keeps_vectors=any(_groups_captions(manifest) for manifest in manifests),
+        keeps_duplicates=any(_has_unnamed_duplicates(manifest) for manifest in manifests),
+        audits=frozenset(
+            canonical_json(m.float_stages["audit"]) for m in manifests if "audit" in m.float_stages
+        ),
+        texts=frozenset(sha256[:16] for manifest in manifests for sha256 in _text_files(manifest)),
     )
 
 
@@ -104,6 +117,18 @@ def _embed_keys(manifest: Manifest) -> Iterator[str]:
 
 def _groups_captions(manifest: Manifest) -> bool:
     return "caption" in str(manifest.configuration.get("recipe", {}).get("strategy", ""))
+
+
+def _has_unnamed_duplicates(manifest: Manifest) -> bool:
+    settings = [manifest.configuration.get(name, {}) for name in ("filters", "groups")]
+    return "duplicates" not in manifest.inputs and any(given.get("near_duplicates") for given in settings)
+
+
+def _text_files(manifest: Manifest) -> Iterator[str]:
+    """sha256 of the caption and question files a recipe was made with."""
+    recipe = manifest.configuration.get("recipe", {})
+    for name in ("captions", "questions"):
+        yield (recipe.get(name) or {}).get("sha256", "")
 
 
 def _frame_hashes(table: pa.Table) -> npt.NDArray[np.uint64]:

@@ -65,6 +65,7 @@ class OutputStatus:
         seen_seconds_ago: Since the run's last sign of life.
         stages: In flow order.
         rejects: Stage to reason to clips.
+        unused: Conversations of the source's records beyond their first, which nothing uses.
         published: Recipes that are published, with their samples.
         binding: What a running build waits for; None when nothing can be said.
     """
@@ -78,6 +79,7 @@ class OutputStatus:
     stages: tuple[StageStatus, ...] = ()
     rejects: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     published: Mapping[str, int] = field(default_factory=dict)
+    unused: int = 0
     binding: Binding | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -131,6 +133,7 @@ def read_status(store: Store, *, now: float) -> OutputStatus:
         stages=stages,
         rejects=_rejects(store, inventory, catalog, frames, parts),
         published={name: read_manifest(store, name).num_rows for name in list_recipes(store)},
+        unused=_catalog_values(store, catalog).get("num_unused", 0),
         binding=find_binding(run, stages, now=now) if run and state == "running" else None,
     )
 
@@ -183,13 +186,18 @@ def _stage(
     return StageStatus(stage, len(times), total, unit, rate * 60 if rate else None, eta)
 
 
+def _catalog_values(store: Store, catalog: str) -> dict[str, Any]:
+    """`catalog.json`; empty when it is not there."""
+    name = f"catalog/{catalog}/catalog.json"
+    there = catalog and store.head(name) is not None
+    return dict(json.loads(store.get(name))) if there else {}
+
+
 def _rejects(
     store: Store, inventory: Inventory, catalog: str, frames: str, parts: set[str]
 ) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
-    name = f"catalog/{catalog}/catalog.json"
-    if catalog and store.head(name) is not None:
-        found["catalog"] = dict(json.loads(store.get(name)).get("count", {}).get("rejected", {}))
+    found["catalog"] = dict(_catalog_values(store, catalog).get("count", {}).get("rejected", {}))
     table = decode_rejects(store, inventory.rejects.get(frames, {}), parts)
     found["decode"] = dict(Counter(table["reason"].to_pylist()))
     for recipe in list_recipes(store):
