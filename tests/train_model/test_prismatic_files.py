@@ -1,0 +1,105 @@
+"""VideoWeave's checkpoint file is written with its key names, and read back without running code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from stored_pieces import cut_evenly, write_checkpoint
+from torch import nn
+
+from weave_data.errors import VerificationError
+from weave_data.storage import LocalStore
+from weave_train.checkpoint.frozen import frozen_sha256, save_frozen
+from weave_train.checkpoint.prismatic import read_prismatic, write_prismatic
+from weave_train.loading import export_prismatic, load, model_parts, save_model_files
+from weave_train.models.model import VideoLanguageModel
+from weave_train.models.projector import build_projector
+from weave_train.towers import TOWERS
+
+
+class Theirs(nn.Module):
+    """The shape of Prismatic's classes, as far as names go."""
+
+    def __init__(self, projector: nn.Module) -> None:
+        super().__init__()
+        self.projector = projector
+
+
+@pytest.fixture
+def run_dir(vlm: VideoLanguageModel, tmp_path: Path) -> Path:
+    save_model_files(vlm, tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model": vlm.settings.model_dump(mode="json")}))
+    digest = frozen_sha256(vlm.tower)
+    save_frozen(LocalStore(tmp_path), "vision", vlm.tower, sha256=digest)
+    weights = dict(vlm.core.named_parameters())
+    shapes = {name: value.shape for name, value in weights.items()}
+    write_checkpoint(
+        LocalStore(tmp_path), cut_evenly(weights, 2), step=3, shapes=shapes, frozen={"vision": digest}
+    )
+    return tmp_path
+
+
+def test_an_exported_run_has_their_names_and_our_values(run_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "latest-checkpoint.pt"
+    assert export_prismatic(run_dir, path) == ("projector", "language", "vision")  # a random tower
+    model = torch.load(path, weights_only=True)["model"]
+    assert set(model) == {"projector", "llm_backbone", "vision_backbone"}
+    assert set(model["projector"]) == {f"projector.{i}.{kind}" for i in (0, 2) for kind in ("weight", "bias")}
+    assert {"llm.model.embed_tokens.weight", "llm.lm_head.weight", "llm.model.norm.weight"} <= set(
+        model["llm_backbone"]
+    )
+    assert {"featurizer.pos_embed", "featurizer.blocks.0.attn.qkv.weight"} <= set(model["vision_backbone"])
+    assert {value.dtype for part in model.values() for value in part.values()} == {torch.float32}
+    loaded = load(run_dir, device="cpu")
+    for part, module in model_parts(loaded).items():
+        stored = read_prismatic(path)[part]
+        assert stored.keys() == module.state_dict().keys()
+        assert all(torch.equal(stored[name], value) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["linear", "gelu-mlp", "fused-gelu-mlp"])
+def test_every_projector_goes_there_and_back(tmp_path: Path, kind: str) -> None:
+    ours = build_projector(kind, vision_dim=4, text_dim=6)
+    write_prismatic(tmp_path / "a.pt", {"projector": ours.state_dict()})
+    theirs = Theirs(nn.Linear(4, 6) if kind == "linear" else build_projector(kind, vision_dim=4, text_dim=6))
+    theirs.load_state_dict(torch.load(tmp_path / "a.pt", weights_only=True)["model"]["projector"])
+    back = read_prismatic(tmp_path / "a.pt")["projector"]
+    assert back.keys() == ours.state_dict().keys()
+    assert all(torch.equal(back[name], value) for name, value in ours.state_dict().items())
+
+
+def test_a_published_tower_that_was_not_trained_stays_out(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("weave_train.loading.tower_spec", lambda _: TOWERS["clip-vit-b"])
+    assert export_prismatic(run_dir, tmp_path / "a.pt") == ("projector", "language")
+
+
+class Payload:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return print, ("run",)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"weights": {}},
+        {"model": {"llm_backbone": {}}},
+        {"model": {"projector": {"other.weight": torch.zeros(1)}}},
+        {"model": {"projector": Payload()}},
+        [],
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, content: object, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(VerificationError, match=r"a\.pt: "):
+        read_prismatic(tmp_path / "a.pt")
+    assert "run" not in capsys.readouterr().out
+    (tmp_path / "b.pt").write_bytes(b"no archive")
+    for name in ("b.pt", "c.pt"):
+        with pytest.raises(VerificationError, match="no checkpoint of Prismatic"):
+            read_prismatic(tmp_path / name)
