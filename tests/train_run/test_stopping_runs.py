@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
 
 def start(training: Training, run_id: str, *extra: str) -> subprocess.Popen[str]:
-    """Two ranks below a launcher of their own, as the plugin starts them."""
+    """Two ranks, if nothing else is said, below a launcher of their own."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -29,8 +29,8 @@ def start(training: Training, run_id: str, *extra: str) -> subprocess.Popen[str]
     }
     return subprocess.Popen(
         [
-            *(sys.executable, "-m", "weave_train", "pretrain", "--num_ranks", "2"),
-            *training.flags(run_id, "--zero_stage", "2", *extra),
+            *(sys.executable, "-m", "weave_train", "pretrain"),
+            *training.flags(run_id, "--zero_stage", "2", "--num_ranks", "2", *extra),
         ],
         env=environment,
         stderr=subprocess.PIPE,
@@ -50,11 +50,6 @@ def wait_for_end(processes: list[psutil.Process]) -> None:
     """All of them are gone, or nobody's but a zombie."""
     _, alive = psutil.wait_procs(processes, timeout=120)
     assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
-
-
-@pytest.fixture(scope="module")
-def unbroken(training: Training) -> Path:
-    return training.start("unbroken", "--zero_stage", "2")
 
 
 def test_sigterm_saves_once_on_all_ranks_and_exits_with_0(training: Training, unbroken: Path) -> None:

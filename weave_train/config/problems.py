@@ -6,27 +6,20 @@ from typing import Any
 
 from weave_train.config.dataset_problems import dataset_problems
 from weave_train.config.pretrain import PretrainConfig
-from weave_train.config.sections import ModelConfig
+from weave_train.config.tracking_problems import tracking_problems
 
 __all__ = ["find_problems"]
 
 _NO_EFFECT = {
     "master_weights": "has no effect yet: masters are fp32",
     "lr_scale": "has no effect yet",
-    "watch": "has no effect yet",
-    "val_every_steps": "has no effect yet: no validation pass",
-    "val_max_rows": "has no effect yet: no validation pass",
+    "watch.collective_timeout_s": "has no effect yet",
+    "watch.nonfinite": "has no effect yet",
+    "watch.max_skipped_steps": "has no effect yet",
     "module_norms_every": "has no effect yet",
     "model.ckpt_interval": "has no effect yet; use --save_every_steps",
-    "val_dataset": "has no effect yet: no validation pass",
-    "pretrained_checkpoint": "has no effect yet: no warm start from an aligned projector",
     "dry_run": "has no effect yet",
-    "hf_token": "has no effect yet: no backbone is fetched from a hub",
-    "wandb_project": "has no effect yet: the wandb tracker is not there",
-    "wandb_entity": "has no effect yet: the wandb tracker is not there",
     "model.rope_scaling_factor": "has no effect yet",
-    "model.init_from_model": "has no effect yet: no warm start",
-    "model.repo_id": "has no effect yet: no warm start",
 }
 
 
@@ -42,13 +35,8 @@ def find_problems(config: PretrainConfig, baseline: PretrainConfig) -> list[str]
         for path, reason in _NO_EFFECT.items()
         if _value_at(config, path) != _value_at(baseline, path)
     ]
-    if config.stage != "align":
-        found += [
-            f"model.{name}: has no effect in stage {config.stage}"
-            for name in ModelConfig.model_fields
-            if name.startswith("align_") and getattr(config.model, name) != getattr(baseline.model, name)
-        ]
     found += dataset_problems(config.dataset, batch_rows=config.hyper.global_batch_size)
+    found += tracking_problems(config)
     found += _stage_problems(config)
     return found + _engine_problems(config)
 
@@ -61,15 +49,17 @@ def _stage_problems(config: PretrainConfig) -> list[str]:
             f"stage: align trains a projector for a later stage, but {config.model.arch_specifier!r} starts "
             f"from none; add --model.arch_specifier {config.model.arch_specifier.removeprefix('no-align+')}"
         )
-    elif config.stage != "align" and not is_one_stage:
+    if config.pretrained_checkpoint is not None and (config.stage == "align" or is_one_stage):
         found.append(
-            f"model.arch_specifier: {config.model.arch_specifier!r} starts from an aligned projector, which "
-            f"can't be given yet; train in one stage with no-align+{config.model.arch_specifier}"
+            f"pretrained_checkpoint: an aligned projector has no effect in stage {config.stage} of "
+            f"{config.model.arch_specifier!r}; leave it out, or give --model.init_from_model"
         )
+    if config.pretrained_checkpoint is not None and config.model.init_from_model is not None:
+        found.append("pretrained_checkpoint: contradicts model.init_from_model; give one of them")
+    if config.model.repo_id is not None and config.model.init_from_model is None:
+        found.append("model.repo_id: has no effect without model.init_from_model")
     if config.hyper.lr_scheduler_type == "schedule_free_adamw":
         found.append("lr_scheduler_type: schedule_free_adamw is not there yet; use constant")
-    if "wandb" in config.trackers:
-        found.append("trackers: wandb has no effect yet; use --trackers jsonl")
     steps = getattr(config.model, "finetune_max_steps", None)
     if config.max_steps is not None and steps is not None and steps != config.max_steps:
         found.append(

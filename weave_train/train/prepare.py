@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +19,14 @@ from weave_train.config import ModelSettings, PretrainConfig
 from weave_train.engine.deepspeed_config import EngineSettings, read_deepspeed_file
 from weave_train.engine.engine import TrainEngine, init_process_group
 from weave_train.engine.stages import apply_stage, trained_parts
-from weave_train.feed import RowFeed, check_stored_size, feed_limits
+from weave_train.feed import RowFeed, RowSource, check_stored_size, feed_limits, open_sources
 from weave_train.launch import Launch
 from weave_train.models.model import VideoLanguageModel, build_model
 from weave_train.models.tokenizer import load_tokenizer, resolve_tokenizer, save_tokenizer
 from weave_train.order import BatchOrder, rank_slots
 from weave_train.rows.batch import EncodedRow, make_row
 from weave_train.train.data import TrainingData, open_data, sample_texts
+from weave_train.train.meter import StepMeter
 from weave_train.train.resume import (
     agree,
     check_unchanged,
@@ -34,6 +37,8 @@ from weave_train.train.resume import (
 )
 from weave_train.train.run_directory import model_settings, write_run_config
 from weave_train.train.saving import FrozenWeights, run_store, write_run_files
+from weave_train.train.validation import ValidationSet, validation_set
+from weave_train.train.warm_start import Donor, find_donor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -46,6 +51,8 @@ class PreparedRun:
     """A run before its next step.
 
     Attributes:
+        meter: Of its steps.
+        held_out: What it validates on, if anything.
         writer: Of its checkpoints.
         frozen: Weights it does not train.
         resumed_from: `--resume`, as it named another run's checkpoint to begin from.
@@ -53,6 +60,7 @@ class PreparedRun:
         num_steps: Of the whole run.
         step: Optimizer steps taken.
         ledger: Hash chain over the sample ids of those steps.
+        save_seconds: For which this process stood still for checkpoints, as far as reported.
     """
 
     config: PretrainConfig
@@ -63,6 +71,8 @@ class PreparedRun:
     feed: RowFeed[EncodedRow]
     vlm: VideoLanguageModel
     engine: TrainEngine
+    meter: StepMeter
+    held_out: ValidationSet | None
     writer: CheckpointWriter
     frozen: FrozenWeights
     resumed_from: str | None
@@ -70,6 +80,7 @@ class PreparedRun:
     num_steps: int
     step: int
     ledger: str
+    save_seconds: float = 0.0
 
 
 def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
@@ -82,7 +93,8 @@ def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
     """
     data = open_data(config, world_size=launch.world_size)
     settings = model_settings(config, data.configuration)
-    for source in data.sources:
+    held_out = _held_out(config)
+    for source in [*data.sources, held_out] if held_out else data.sources:
         check_stored_size(source, settings, allow_upscaling=config.feed.allow_upscaling)
     run_dir = Path(config.run_root_dir) / config.resolved_run_id(data.recipe)
     order = data.order
@@ -91,19 +103,23 @@ def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
     state = data_state(config, data)
     checkpoint = find_checkpoint(config, run_dir)
     check_unchanged(data, settings, checkpoint, state)
+    donor = find_donor(config, recipe=data.recipe) if checkpoint is None else None
 
     init_process_group(launch)
     agree(checkpoint.uri if checkpoint else None, launch, what="which checkpoint to resume")
-    tokenizer = _tokenizer(settings, data, run_dir, checkpoint, launch)
+    tokenizer = _tokenizer(settings, data, run_dir, checkpoint or donor, launch)
     vlm = build_model(
         settings,
         tokenizer,
         device=launch.device,
         trains_vision="vision" in trained_parts(config.stage),
     )
+    if donor is not None:
+        _begin_with(donor, vlm, run_dir, launch)
     apply_stage(vlm, config.stage)
     if config.model.enable_gradient_checkpointing:
         vlm.core.recompute_activations()
+    meter = StepMeter.over(vlm, config=config, launch=launch)
     frozen = settle_frozen(vlm, checkpoint, launch)
     store = run_store(config, run_dir)
     is_new = checkpoint is None or checkpoint.store.uri != store.uri
@@ -116,15 +132,34 @@ def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
     writer = CheckpointWriter(store, launch=launch, settings=config.checkpoint)
     writer.reserve(engine.fragments())
     num_steps = config.hyper.max_steps or order.num_steps(config.hyper.epochs)
+    encode = functools.partial(make_row, tokenizer=tokenizer, settings=settings)
     return PreparedRun(
         config=config,
         launch=launch,
         run_dir=run_dir,
         order=order,
         slots=slots,
-        feed=_feed(config, data, slots, tokenizer, settings, num_steps),
+        feed=RowFeed(
+            data.sources,
+            order,
+            slots=slots,
+            encode=encode,
+            stop_step=num_steps,
+            limits=feed_limits(config),
+        ),
         vlm=vlm,
         engine=engine,
+        meter=meter,
+        held_out=None
+        if held_out is None
+        else validation_set(
+            held_out,
+            config=config,
+            encode=encode,
+            limits=feed_limits(config),
+            rank_rows=engine_settings.micro_batch_rows,
+            world_size=launch.world_size,
+        ),
         writer=writer,
         frozen=frozen,
         resumed_from=config.resume if checkpoint and is_new else _origin(checkpoint),
@@ -133,6 +168,11 @@ def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
         step=checkpoint.step if checkpoint else 0,
         ledger=checkpoint.state["data"]["ledger"] if checkpoint else "",
     )
+
+
+def _held_out(config: PretrainConfig) -> RowSource | None:
+    dataset = config.validation_dataset
+    return None if dataset is None else open_sources(dataset, config=config)[0]
 
 
 def _engine_settings(config: PretrainConfig, launch: Launch) -> EngineSettings:
@@ -159,14 +199,29 @@ def _engine_settings(config: PretrainConfig, launch: Launch) -> EngineSettings:
     )
 
 
+def _begin_with(donor: Donor, vlm: VideoLanguageModel, run_dir: Path, launch: Launch) -> None:
+    start = donor.give(vlm)
+    if launch.is_first:
+        sys.stderr.write(f"weave-train: {start.describe()}\n")
+        run_dir.mkdir(parents=True, exist_ok=True)
+        start.write(run_dir)
+
+
 def _tokenizer(
-    settings: ModelSettings, data: TrainingData, run_dir: Path, checkpoint: Checkpoint | None, launch: Launch
+    settings: ModelSettings,
+    data: TrainingData,
+    run_dir: Path,
+    past: Checkpoint | Donor | None,
+    launch: Launch,
 ) -> PreTrainedTokenizerBase:
-    if checkpoint is not None:
-        with fetch_run_files(checkpoint.store) as folder:
+    """Of the run's past where it has one: the embedding's rows mean its tokens."""
+    if isinstance(past, Checkpoint):
+        with fetch_run_files(past.store) as folder:
             return load_tokenizer(folder / "tokenizer")
     if launch.is_first:
-        save_tokenizer(resolve_tokenizer(settings, sample_texts(data)), run_dir / "tokenizer")
+        given = past.tokenizer() if past is not None else None
+        tokenizer = given if given is not None else resolve_tokenizer(settings, sample_texts(data))
+        save_tokenizer(tokenizer, run_dir / "tokenizer")
     if launch.world_size > 1:
         torch.distributed.barrier()
     return load_tokenizer(run_dir / "tokenizer")
@@ -174,24 +229,3 @@ def _tokenizer(
 
 def _origin(checkpoint: Checkpoint | None) -> str | None:
     return None if checkpoint is None else checkpoint.state["resumed_from"]
-
-
-def _feed(
-    config: PretrainConfig,
-    data: TrainingData,
-    slots: range,
-    tokenizer: PreTrainedTokenizerBase,
-    settings: ModelSettings,
-    num_steps: int,
-) -> RowFeed[EncodedRow]:
-    def encode(row: Any) -> EncodedRow:
-        return make_row(row, tokenizer=tokenizer, settings=settings)
-
-    return RowFeed(
-        data.sources,
-        data.order,
-        slots=slots,
-        encode=encode,
-        stop_step=num_steps,
-        limits=feed_limits(config),
-    )
