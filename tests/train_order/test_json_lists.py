@@ -189,3 +189,37 @@ def test_components_override_an_id(root) -> None:
             config_of(dataset={"type": "webvid", "finetune_stage_components": ["a.json"]}).dataset,
             stage="finetune",
         )
+
+
+def test_real_clips_and_photos_are_read(assets, tmp_path) -> None:
+    videos = sorted((assets / "clips" / "videos").iterdir())[:6]
+    photo = sorted((assets / "images").iterdir())[0]
+    talk = records()[ONE]["conversations"]
+    rows = [{"id": path.stem, "video": f"clips/videos/{path.name}", "conversations": talk} for path in videos]
+    rows.append({"id": "photo", "image": f"images/{photo.name}", "conversations": talk})
+    path = write_list(tmp_path / "list.json", rows)
+    source = open_json_lists([str(path)], str(assets), name="real", sampling=SAMPLING)
+    for index in range(len(videos)):
+        row = read(source, index)
+        assert row["num_frames"] == 4
+        assert row["frame_index"] == sorted(set(row["frame_index"]))
+        assert all(
+            Image.open(io.BytesIO(frame)).size == (row["width"], row["height"]) for frame in row["frames"]
+        )
+        assert min(row["width"], row["height"]) == 48
+    assert read(source, len(videos))["frames"] == [photo.read_bytes()]
+
+
+@pytest.mark.server
+def test_a_list_and_its_media_may_lie_in_a_bucket(s3, root) -> None:
+    bucket = s3.new_bucket()
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        s3.client().upload_file(str(path), bucket, f"data/{path.relative_to(root)}")
+    uri = f"s3://{bucket}/data"
+    source = open_json_lists([f"{uri}/list.json"], f"{uri}/media", name="tiny", sampling=SAMPLING)
+    here = open_list(root)
+    assert source.fingerprint == here.fingerprint
+    assert [read(source, index) for index in range(6)] == [read(here, index) for index in range(6)]
+    s3.client().delete_object(Bucket=bucket, Key="data/media/photo.jpg")
+    with pytest.raises(StoreError, match=r"record 1 \(photo\).*photo.jpg: no such file"):
+        read(source, PHOTO)
