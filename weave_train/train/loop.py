@@ -1,16 +1,18 @@
-"""The training loop: rows, totals, one optimizer step, hooks, now and then a checkpoint."""
+"""The training loop: rows, totals, one optimizer step, a report, now and then validation and a checkpoint."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 
 from weave_data.errors import WeaveError
 from weave_data.trainers import RunResult
 from weave_train.config import PretrainConfig
 from weave_train.launch import Launch
-from weave_train.numbers.hooks import Hook, JsonlTracker, LossCurve, ProgressLine, StepReport, read_metrics
+from weave_train.numbers import StepReport, ValidationReport, last_loss, open_trackers
 from weave_train.order import rank_slots
 from weave_train.rows.batch import EncodedRow
 from weave_train.train.agreement import raise_together
@@ -20,6 +22,8 @@ from weave_train.train.saving import save_run
 from weave_train.train.schedule import learning_rate_at
 from weave_train.train.stop import StopRequest
 from weave_train.train.totals import RankState, batch_totals
+from weave_train.train.validation import is_validation_step, validate
+from weave_train.train.watchdog import Watchdog
 
 __all__ = ["train", "train_step"]
 
@@ -38,32 +42,35 @@ def train(config: PretrainConfig, launch: Launch) -> RunResult:
     stop_step = run.num_steps
     if config.stop_after_steps is not None:
         stop_step = min(stop_step, run.step + config.stop_after_steps)
-    loss = _last_loss(run)
+    loss = last_loss(run.run_dir, stage=config.stage)
     with ExitStack() as closing:
         closing.callback(run.feed.close)
         closing.callback(run.writer.close)
+        watch = closing.enter_context(Watchdog(run.run_dir, launch, config.watch.step_timeout_s))
         stop = closing.enter_context(StopRequest())
-        hooks = _hooks(run) if launch.is_first else []
-        for hook in hooks:
-            closing.callback(hook.close)
+        tell = closing.enter_context(_trackers(run)) if launch.is_first else _nobody
         is_stopped = False
         while run.step < stop_step and not is_stopped:
-            report, is_stopped = train_step(run, stop)
+            report, is_stopped = train_step(run, stop, watch)
             loss = report.loss
-            for hook in hooks:
-                hook.on_step(report)
+            tell(replace(report, validation=_validate(run, watch)))
             if run.step == stop_step or is_stopped or _is_save_step(run):
+                watch.enter("save", step=run.step)
                 save_run(run)
+        watch.enter("last save", step=run.step)
         run.writer.finish()
     return RunResult(run_dir=str(run.run_dir), final_step=run.step, final_loss=loss)
 
 
-def train_step(run: PreparedRun, stop: StopRequest | None = None) -> tuple[StepReport, bool]:
+def train_step(
+    run: PreparedRun, stop: StopRequest | None = None, watch: Watchdog | None = None
+) -> tuple[StepReport, bool]:
     """Take the next optimizer step of a run and advance it.
 
     Args:
         run: As prepared, on every rank.
         stop: Of this rank, if anybody may ask it to stop.
+        watch: Of this rank, if it is watched.
 
     Returns:
         What happened, and whether some rank was asked to stop; equal on all ranks.
@@ -72,6 +79,8 @@ def train_step(run: PreparedRun, stop: StopRequest | None = None) -> tuple[StepR
         WeaveError: Rows can't be had or the step can't be taken, on this rank or another.
     """
     begin = time.perf_counter()
+    watch = watch or Watchdog(run.run_dir, run.launch, run.config.watch.step_timeout_s)
+    watch.enter("rows", step=run.step)
     rows, failure = _rows(run)
     waited = time.perf_counter() - begin
     batches = micro_batches(
@@ -82,10 +91,14 @@ def train_step(run: PreparedRun, stop: StopRequest | None = None) -> tuple[StepR
     )
     slots = [] if failure is not None else run.order.slots_at(run.step, run.slots)
     state = RankState(failure is not None, stop is not None and stop.is_made)
-    totals = batch_totals(rows, slots, batches, state=state, launch=run.launch)
+    watch.enter("totals", sample_ids=[row.sample_id for row in rows])
+    totals = batch_totals(
+        rows, slots, batches, state=state, launch=run.launch, flops=run.meter.flops_of(batches)
+    )
     if totals.failed_ranks:
         raise_together(failure, run.launch)
     rate = _learning_rate(run)
+    watch.enter("compute")
     outcome = take_step(
         run.engine,
         run.vlm,
@@ -97,6 +110,7 @@ def train_step(run: PreparedRun, stop: StopRequest | None = None) -> tuple[StepR
     run.ledger = hashlib.sha256(f"{run.ledger}/{totals.ledger_sum}".encode()).hexdigest()
     epoch, _ = run.order.locate(run.step)
     run.step += 1
+    seconds = time.perf_counter() - begin
     report = StepReport(
         step=run.step,
         num_steps=run.num_steps,
@@ -104,12 +118,11 @@ def train_step(run: PreparedRun, stop: StopRequest | None = None) -> tuple[StepR
         loss=outcome.loss,
         learning_rate=rate,
         grad_norm=outcome.grad_norm,
-        step_seconds=time.perf_counter() - begin,
+        step_seconds=seconds,
         data_wait_seconds=waited,
-        rows=totals.rows,
-        tokens=totals.tokens,
-        supervised_tokens=totals.supervised_tokens,
+        save_wait_seconds=_take_save_seconds(run),
         ledger=run.ledger[:16],
+        **run.meter.fields(totals, step_seconds=seconds, stats=run.feed.take_stats()),
     )
     return report, totals.stop_requests > 0
 
@@ -153,17 +166,30 @@ def _is_save_step(run: PreparedRun) -> bool:
     return epoch_step == 0
 
 
-def _hooks(run: PreparedRun) -> list[Hook]:
-    stage = run.config.stage
-    # closed in reverse: the curve is drawn from the file after the tracker closed it
-    return [
-        LossCurve(run.run_dir, stage=stage),
-        JsonlTracker(run.run_dir, stage=stage, start_step=run.step),
-        ProgressLine(start_step=run.step, num_steps=run.num_steps),
-    ]
+def _validate(run: PreparedRun, watch: Watchdog) -> ValidationReport | None:
+    is_due = run.held_out is not None and is_validation_step(
+        run.step, every=run.config.val_every_steps, num_steps=run.num_steps, order=run.order
+    )
+    if run.held_out is None or not is_due:
+        return None
+
+    def note(rows: list[EncodedRow]) -> None:
+        watch.enter("validation", sample_ids=[row.sample_id for row in rows])
+
+    watch.enter("validation", step=run.step)
+    return validate(run.held_out, engine=run.engine, vlm=run.vlm, launch=run.launch, on_step=note)
 
 
-def _last_loss(run: PreparedRun) -> float:
-    key = f"{run.config.stage.capitalize()}/Loss (Raw)"
-    metrics = read_metrics(run.run_dir)
-    return float(metrics[-1][key]) if metrics else float("nan")
+def _take_save_seconds(run: PreparedRun) -> float:
+    """How long training stood still for checkpoints since the step before."""
+    stats = run.writer.stats
+    before, run.save_seconds = run.save_seconds, stats.copy_seconds + stats.wait_seconds
+    return run.save_seconds - before
+
+
+def _trackers(run: PreparedRun) -> AbstractContextManager[Callable[[StepReport], None]]:
+    return open_trackers(run.config, run.run_dir, start_step=run.step, num_steps=run.num_steps)
+
+
+def _nobody(report: StepReport) -> None:
+    """Ranks but the first tell nothing."""
