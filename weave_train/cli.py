@@ -66,9 +66,16 @@ def pretrain(context: typer.Context) -> None:
         return
     from weave_train.engine.engine import leave_process_group
     from weave_train.launch import detect_launch
+    from weave_train.train.dry_run import dry_run
     from weave_train.train.loop import train
 
     launch = detect_launch()
+    if config.dry_run:
+        report = dry_run(config, launch)
+        leave_process_group()
+        if launch.is_first:
+            print("\n".join(report.lines()))
+        return
     result = train(config, launch)
     leave_process_group()
     if launch.is_first:

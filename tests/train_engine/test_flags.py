@@ -88,7 +88,6 @@ def test_an_unknown_model_names_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("flags", "path"),
     [
-        (["--dry_run"], "dry_run"),
         (["--pretrained_checkpoint", "a.pt"], "pretrained_checkpoint"),
         (["--val_max_rows", "5"], "val_max_rows"),
         (["--dataset.dataset_root_dir", "data"], "dataset.dataset_root_dir"),

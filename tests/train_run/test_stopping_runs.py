@@ -14,7 +14,7 @@ import psutil
 import pytest
 from training_runs import Training, column
 
-from weave_train.numbers.hooks import read_metrics
+from weave_train.numbers import read_metrics
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 

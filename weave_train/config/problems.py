@@ -18,7 +18,6 @@ _NO_EFFECT = {
     "watch.max_skipped_steps": "has no effect yet",
     "module_norms_every": "has no effect yet",
     "model.ckpt_interval": "has no effect yet; use --save_every_steps",
-    "dry_run": "has no effect yet",
     "model.rope_scaling_factor": "has no effect yet",
 }
 

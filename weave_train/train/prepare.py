@@ -83,8 +83,13 @@ class PreparedRun:
     save_seconds: float = 0.0
 
 
-def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
+def prepare_run(config: PretrainConfig, launch: Launch, *, is_dry: bool = False) -> PreparedRun:
     """Set a run up on every rank, resumed as `config.resume` says.
+
+    Args:
+        config: Of the run.
+        launch: Rank, world size, device.
+        is_dry: Write nothing; the run can't be saved.
 
     Raises:
         ConfigError: The configuration, the data set or the run directory don't fit each other.
@@ -107,7 +112,11 @@ def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
 
     init_process_group(launch)
     agree(checkpoint.uri if checkpoint else None, launch, what="which checkpoint to resume")
-    tokenizer = _tokenizer(settings, data, run_dir, checkpoint or donor, launch)
+    past = checkpoint or donor
+    if is_dry:
+        tokenizer = _known_tokenizer(past) or resolve_tokenizer(settings, sample_texts(data))
+    else:
+        tokenizer = _tokenizer(settings, data, run_dir, past, launch)
     vlm = build_model(
         settings,
         tokenizer,
@@ -115,7 +124,7 @@ def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
         trains_vision="vision" in trained_parts(config.stage),
     )
     if donor is not None:
-        _begin_with(donor, vlm, run_dir, launch)
+        _begin_with(donor, vlm, None if is_dry else run_dir, launch)
     apply_stage(vlm, config.stage)
     if config.model.enable_gradient_checkpointing:
         vlm.core.recompute_activations()
@@ -123,14 +132,15 @@ def prepare_run(config: PretrainConfig, launch: Launch) -> PreparedRun:
     frozen = settle_frozen(vlm, checkpoint, launch)
     store = run_store(config, run_dir)
     is_new = checkpoint is None or checkpoint.store.uri != store.uri
-    if launch.is_first:
+    if launch.is_first and not is_dry:
         write_run_config(run_dir, config=config, settings=settings, dataset=data.describe())
         write_run_files(vlm, frozen, run_dir=run_dir, store=store, is_new=is_new)
     engine = TrainEngine(vlm.core, engine_settings, launch)
     if checkpoint is not None:
         restore_engine(engine, checkpoint, launch)
     writer = CheckpointWriter(store, launch=launch, settings=config.checkpoint)
-    writer.reserve(engine.fragments())
+    if not is_dry:
+        writer.reserve(engine.fragments())
     num_steps = config.hyper.max_steps or order.num_steps(config.hyper.epochs)
     encode = functools.partial(make_row, tokenizer=tokenizer, settings=settings)
     return PreparedRun(
@@ -199,10 +209,11 @@ def _engine_settings(config: PretrainConfig, launch: Launch) -> EngineSettings:
     )
 
 
-def _begin_with(donor: Donor, vlm: VideoLanguageModel, run_dir: Path, launch: Launch) -> None:
+def _begin_with(donor: Donor, vlm: VideoLanguageModel, run_dir: Path | None, launch: Launch) -> None:
     start = donor.give(vlm)
     if launch.is_first:
         sys.stderr.write(f"weave-train: {start.describe()}\n")
+    if launch.is_first and run_dir is not None:
         run_dir.mkdir(parents=True, exist_ok=True)
         start.write(run_dir)
 
@@ -214,17 +225,26 @@ def _tokenizer(
     past: Checkpoint | Donor | None,
     launch: Launch,
 ) -> PreTrainedTokenizerBase:
-    """Of the run's past where it has one: the embedding's rows mean its tokens."""
     if isinstance(past, Checkpoint):
-        with fetch_run_files(past.store) as folder:
-            return load_tokenizer(folder / "tokenizer")
+        return _stored_tokenizer(past)
     if launch.is_first:
-        given = past.tokenizer() if past is not None else None
-        tokenizer = given if given is not None else resolve_tokenizer(settings, sample_texts(data))
+        tokenizer = _known_tokenizer(past) or resolve_tokenizer(settings, sample_texts(data))
         save_tokenizer(tokenizer, run_dir / "tokenizer")
     if launch.world_size > 1:
         torch.distributed.barrier()
     return load_tokenizer(run_dir / "tokenizer")
+
+
+def _known_tokenizer(past: Checkpoint | Donor | None) -> PreTrainedTokenizerBase | None:
+    """Of a run's past, where it has one: the embedding's rows mean its tokens."""
+    if isinstance(past, Checkpoint):
+        return _stored_tokenizer(past)
+    return past.tokenizer() if past is not None else None
+
+
+def _stored_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+    with fetch_run_files(checkpoint.store) as folder:
+        return load_tokenizer(folder / "tokenizer")
 
 
 def _origin(checkpoint: Checkpoint | None) -> str | None:

@@ -1,0 +1,28 @@
+"""A dry run finds what would end the run later, and leaves nothing."""
+
+from __future__ import annotations
+
+import pytest
+from training_runs import Training
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(600)]
+
+
+def test_a_dry_run_shows_template_lengths_and_one_step_and_writes_nothing(training: Training) -> None:
+    done = training.alone("dry", "--zero_stage", "2", "--dry_run", "--num_ranks", "2")
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line and line[0] != " ")
+    assert lines["steps"].startswith("30, 9 an epoch")
+    assert "frames" in lines["heaviest"]
+    assert "loss" in done.stdout
+    assert "<s><16 visual>In: Describe" in done.stdout.replace(" In:", "In:")
+    assert "[[" in done.stdout
+    assert "</s>]]" in done.stdout
+    assert not (training.root / "dry").exists()
+
+
+def test_a_row_that_does_not_fit_is_found_dry(training: Training) -> None:
+    done = training.alone("dry-long", "--zero_stage", "2", "--dry_run", "--model.llm_max_length", "16")
+    assert done.returncode == 2
+    assert "model.llm_max_length: sample " in done.stderr
+    assert not (training.root / "dry-long").exists()
