@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from weave_train.launch import free_port
-from weave_train.numbers.hooks import read_metrics
+from weave_train.numbers import read_metrics
 from weave_train.plugin import run_ranks
 
 NUM_STEPS = 30

@@ -25,7 +25,7 @@ from weave_data.errors import ConfigError, TrainingError
 from weave_data.trainers import RunResult
 from weave_train.config import PretrainConfig, load_pretrain_config
 from weave_train.launch import PARENT_VARIABLE, free_port, rank_environment
-from weave_train.numbers.hooks import read_metrics
+from weave_train.numbers import last_loss, read_metrics
 
 __all__ = ["DeepSpeedTrainer", "run_local", "run_ranks"]
 
@@ -65,7 +65,7 @@ class DeepSpeedTrainer:
         return RunResult(
             run_dir=str(run_dir),
             final_step=int(metrics[-1][f"{prefix}/Step"]),
-            final_loss=float(metrics[-1][f"{prefix}/Loss (Raw)"]),
+            final_loss=last_loss(run_dir, stage=config.stage),
         )
 
 

@@ -17,7 +17,7 @@ from weave_train.models.model import VideoLanguageModel, build_model
 from weave_train.models.parts import PARTS, part_of
 from weave_train.models.tokenizer import train_caption_tokenizer
 from weave_train.models.vision import VisionTower
-from weave_train.numbers.hooks import read_metrics
+from weave_train.numbers import read_metrics
 from weave_train.towers import TOWERS
 
 STAGES: tuple[StageId, ...] = ("align", "finetune", "full-finetune")

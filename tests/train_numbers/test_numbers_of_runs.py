@@ -9,6 +9,7 @@ from builders import write_woven_dataset
 from training_runs import Training, column
 
 from weave_train.numbers import read_metrics
+from weave_train.train.watchdog import HANG_EXIT_CODE
 
 VALIDATE = ("--val_dataset.split", "val", "--val_every_steps", "4", "--val_max_rows", "7")
 
@@ -78,3 +79,12 @@ def test_a_split_that_is_not_there_is_refused_by_name(training: Training) -> Non
     done = training.alone("nothing", "--val_dataset.split", "holdout")
     assert done.returncode == 2
     assert "no split 'holdout'; it has train, val" in done.stderr
+
+
+@pytest.mark.process
+def test_a_run_is_watched_as_long_as_its_flag_says(training: Training) -> None:
+    done = training.alone("watched", "--watch.step_timeout_s", "0.001")
+    assert done.returncode == HANG_EXIT_CODE, done.stderr
+    report = (training.root / "watched" / "hangs" / "rank-0.txt").read_text()
+    assert "watch.step_timeout_s is 0.001" in report
+    assert "weave_train/train/loop.py" in report, "stacks name the line"

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from weave_train.numbers.loss_curve import LossCurve
-from weave_train.numbers.metrics import JsonlTracker, read_metrics
-from weave_train.numbers.progress import ProgressLine
 from weave_train.numbers.step_report import StepReport
 
-__all__ = ["Hook", "JsonlTracker", "LossCurve", "ProgressLine", "StepReport", "read_metrics"]
+__all__ = ["Hook"]
 
 
 class Hook(Protocol):
