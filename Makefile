@@ -8,7 +8,7 @@ STAMP := $(VENV)/.setup-stamp
 PIP_ARGS ?=
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: help setup weights demo unit check test test-all bench-decode bench-groups bench-driver bench-build bench-data bench clean
+.PHONY: help setup weights demo unit check test test-all bench-decode bench-groups bench-driver bench-build bench-checkpoint bench-data bench clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -62,6 +62,9 @@ bench-driver: setup  ## memory of a build's driver at 10,000 and 100,000 parts
 
 bench-build: setup  ## a whole build against decoding alone
 	$(BIN)/python benchmarks/bench_build.py
+
+bench-checkpoint: setup  ## how long a save holds training up, against a memcpy
+	$(BIN)/python benchmarks/bench_checkpoint.py
 
 bench-data: bench-decode bench-groups bench-driver bench-build  ## every benchmark of weave_data
 	$(BIN)/python benchmarks/bench_scale.py

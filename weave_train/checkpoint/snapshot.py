@@ -15,8 +15,11 @@ import mmap
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from weave_data.errors import DeviceError, TrainingError
@@ -31,6 +34,8 @@ MAX_FILE_BYTES = 512 << 20
 _HEADER_BYTES = 1 << 20  # room kept for a header
 _MAX_SLOTS = 4096  # pieces in a file, so that the header fits
 _ALIGNMENT = 64
+_CHUNK_BYTES = 16 << 20
+_COPY_THREADS = 4
 _DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -148,8 +153,12 @@ class Snapshot:
         if [source for source, _ in found] != self._sources:
             raise TrainingError("what a rank holds changed between two saves; restart the run")
         flat = [tensor.detach().reshape(-1) for _, tensor in found]
-        for slot, view in self._views:
-            view.copy_(flat[slot.source][slot.start : slot.stop], non_blocking=self._is_pinned)
+        pairs = [(view, flat[slot.source][slot.start : slot.stop]) for slot, view in self._views]
+        on_host = [pair for pair in pairs if pair[1].device.type == "cpu"]
+        for target, values in pairs:
+            if values.device.type != "cpu":
+                target.copy_(values, non_blocking=self._is_pinned)
+        _copy_on_host(on_host)
         if self._is_pinned:
             torch.cuda.synchronize()
 
@@ -182,6 +191,25 @@ class Snapshot:
             num_bytes = (slot.stop - slot.start) * source.dtype.itemsize
             view = page[slot.offset : slot.offset + num_bytes].view(source.dtype)
             self._views.append((slot, view))
+
+
+def _copy_on_host(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    """Copy (target, values) in a few threads that meet once at the end.
+
+    torch's own copy meets after every tensor: 512 MiB in 128 pieces took nine times as long as in one
+    on a busy machine.
+    """
+    chunks = [
+        (target[start : start + _CHUNK_BYTES], values[start : start + _CHUNK_BYTES])
+        for target, values in ((_as_bytes(target), _as_bytes(values)) for target, values in pairs)
+        for start in range(0, len(target), _CHUNK_BYTES)
+    ]
+    with ThreadPoolExecutor(max(1, min(_COPY_THREADS, torch.get_num_threads()))) as threads:
+        list(threads.map(lambda chunk: np.copyto(*chunk), chunks))
+
+
+def _as_bytes(tensor: torch.Tensor) -> npt.NDArray[np.uint8]:
+    return tensor.contiguous().view(torch.uint8).numpy()
 
 
 def _sources(ranges: Iterable[TensorRange]) -> Iterator[tuple[_Source, torch.Tensor]]:
