@@ -8,11 +8,13 @@ DeepSpeed asserts micro x accumulation x world, and our ranks may own unequal nu
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from weave_data.errors import ConfigError
+from weave_train.models.parts import Part
 
 __all__ = ["EngineSettings", "deepspeed_config", "read_deepspeed_file", "zero_section"]
 
@@ -40,6 +42,7 @@ class EngineSettings:
         micro_steps: Micro-steps of a full step.
         max_grad_norm: Gradients are clipped to this norm; 0 leaves them.
         weight_decay: Of parameters with two axes or more that are no bias.
+        lr_scale: Factor of the learning rate by part of the model; 1 where a part is not named.
         extra: Other keys of a DeepSpeed file.
     """
 
@@ -49,6 +52,7 @@ class EngineSettings:
     micro_steps: int
     max_grad_norm: float
     weight_decay: float
+    lr_scale: Mapping[Part, float] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
 
 

@@ -1,8 +1,7 @@
 """DeepSpeed around the trained part of the model. The only importer of deepspeed.
 
-It wraps projector and language model, never the frozen tower: ZeRO-3 would partition it. Parameters
-and optimizer states are reached in place as `Fragment`s, stage by stage, so that the checkpoint knows
-names and ranges only.
+It wraps the core, never a frozen tower: ZeRO-3 would partition it. Parameters and optimizer states are
+reached in place as `Fragment`s, so that the checkpoint knows names and ranges only.
 """
 
 from __future__ import annotations
@@ -11,49 +10,31 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import nn
 
 from weave_train.engine.deepspeed_config import EngineSettings, deepspeed_config
+from weave_train.engine.fragments import OPTIMIZER_KEYS, Fragment, make_holder, trained
+from weave_train.engine.parameter_groups import parameter_groups, set_learning_rate
 from weave_train.launch import Launch
+from weave_train.models.parts import PARTS, part_of
+from weave_train.models.vision import VisionTower
 
-__all__ = [
-    "OPTIMIZER_KEYS",
-    "Fragment",
-    "TrainEngine",
-    "decay_groups",
-    "init_process_group",
-    "leave_process_group",
-]
+__all__ = ["Fragment", "TrainEngine", "init_process_group", "leave_process_group"]
 
-OPTIMIZER_KEYS = ("exp_avg", "exp_avg_sq")
-"""AdamW's states kept per parameter, beside the step count."""
+_COLLECTIVE_TIMEOUT_SECONDS = 3600.0
 
 
-@dataclass(frozen=True)
-class Fragment:
-    """Elements `[start, stop)` of one flattened parameter, as this rank holds them.
+def init_process_group(launch: Launch, *, timeout_seconds: float = _COLLECTIVE_TIMEOUT_SECONDS) -> None:
+    """Join the ranks: NCCL on GPUs, gloo on CPUs, without compiling anything.
 
-    Attributes:
-        weight: fp32[stop - start] master, a view in place.
-        states: AdamW's `exp_avg` and `exp_avg_sq`, fp32[stop - start], views in place.
-        is_owned: This rank writes it; fragments of all ranks that are owned cover the parameter once.
+    Args:
+        launch: Rank, world size, device.
+        timeout_seconds: A collective that takes longer fails.
     """
-
-    name: str
-    shape: tuple[int, ...]
-    start: int
-    stop: int
-    weight: torch.Tensor
-    states: Mapping[str, torch.Tensor]
-    is_owned: bool
-
-
-def init_process_group(launch: Launch) -> None:
-    """Join the ranks: NCCL on GPUs, gloo on CPUs, without compiling anything."""
     if launch.device.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # chosen, so nothing to warn about
     import deepspeed  # seconds of import, only where training runs
@@ -67,7 +48,11 @@ def init_process_group(launch: Launch) -> None:
     ops.__compatible_ops__["deepspeed_shm_comm"] = False
     backend = "nccl" if launch.device.type == "cuda" else "gloo"
     deepspeed.init_distributed(
-        dist_backend=backend, auto_mpi_discovery=False, rank=launch.rank, world_size=launch.world_size
+        dist_backend=backend,
+        auto_mpi_discovery=False,
+        rank=launch.rank,
+        world_size=launch.world_size,
+        timeout=timedelta(seconds=timeout_seconds),
     )
 
 
@@ -77,22 +62,11 @@ def leave_process_group() -> None:
         torch.distributed.destroy_process_group()
 
 
-def decay_groups(core: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
-    """AdamW's groups: weights with two axes or more decay, vectors and biases do not."""
-    decay: list[nn.Parameter] = []
-    no_decay: list[nn.Parameter] = []
-    for name, parameter in core.named_parameters():
-        if parameter.requires_grad:
-            (decay if parameter.ndim >= 2 and not name.endswith(".bias") else no_decay).append(parameter)
-    groups = [{"params": decay, "weight_decay": weight_decay}, {"params": no_decay, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
-
-
 class TrainEngine:
     """One optimizer step at a time over a module, on every rank alike.
 
     Args:
-        core: What is trained; given to DeepSpeed whole.
+        core: What is trained, in fp32, with what its stage freezes frozen; given to DeepSpeed whole.
         settings: Stage, precision, batch and clipping.
         launch: Rank, world size, device.
     """
@@ -101,19 +75,27 @@ class TrainEngine:
         import deepspeed
 
         # taken before ZeRO-3 empties the parameters
-        self._shapes = {
-            name: tuple(parameter.shape)
-            for name, parameter in core.named_parameters()
-            if parameter.requires_grad
-        }
+        self._shapes = {name: tuple(parameter.shape) for name, parameter in trained(core)}
+        rounded = _rounded_weights(core) if settings.precision == "bf16" else {}
         self.settings = settings
         self._launch = launch
-        adamw = torch.optim.AdamW(decay_groups(core, weight_decay=settings.weight_decay), lr=0.0)
+        groups = parameter_groups(core, weight_decay=settings.weight_decay, lr_scale=settings.lr_scale)
+        self._adamw = torch.optim.AdamW(groups, lr=0.0)
         self._engine, *_ = deepspeed.initialize(
-            model=core, optimizer=adamw, config=deepspeed_config(settings), dist_init_required=False
+            model=core,
+            optimizer=self._adamw,
+            config=deepspeed_config(settings),
+            dist_init_required=False,
         )
-        self._adamw = adamw
+        self._holder = make_holder(
+            settings.zero_stage, adamw=self._adamw, optimizer=self._engine.optimizer, rank=launch.rank
+        )
         self._create_states()
+        if settings.zero_stage == 3:
+            _announce_tower_parameters(self._engine.module)
+        for fragment in self.fragments():
+            if fragment.name in rounded:
+                fragment.weight.copy_(rounded[fragment.name][fragment.start : fragment.stop])
 
     def loss_sum(self, *inputs: Any) -> torch.Tensor:
         """The module's loss: fp32 scalar, summed over supervised tokens."""
@@ -130,12 +112,35 @@ class TrainEngine:
 
     def step(self, learning_rate: float) -> float:
         """Update the weights; returns the gradients' global norm before clipping."""
-        for group in self._engine.optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_learning_rate(self._engine.optimizer.param_groups, learning_rate)
         norm = self._clip_whole() if self.settings.zero_stage == 0 else None
         self._engine.step()
         norm = self._engine.get_global_grad_norm() if norm is None else norm
         return float("nan") if norm is None else float(norm)
+
+    def module_norms(self) -> dict[str, float]:
+        """Norm of the global batch's gradient by trained part, before clipping.
+
+        Call on every rank, after the step's last `backward` and before `step`.
+        """
+        squares = torch.zeros(len(PARTS), dtype=torch.float64, device=self._launch.device)
+        for name, _, _, gradient in self.gradients():
+            squares[PARTS.index(part_of(name))] += gradient.float().square().sum()
+        if self._launch.world_size > 1 and self.settings.zero_stage > 0:
+            torch.distributed.all_reduce(squares)
+        held = {part_of(name) for name in self._shapes}
+        return {part: float(squares[i].sqrt()) for i, part in enumerate(PARTS) if part in held}
+
+    def gradients(self) -> Iterator[tuple[str, int, int, torch.Tensor]]:
+        """Name, start, stop and elements `[start, stop)` of each trained parameter's gradient on this rank.
+
+        Of the global batch, averaged over ranks as they are stepped with; at the time that
+        `module_norms` names.
+        """
+        for name, parameter in trained(self._engine.module):
+            held = self._holder.locate(parameter)
+            if held is not None:
+                yield name, held.start, held.stop, self._holder.gradient(parameter, held)
 
     @property
     def adam_step(self) -> int:
@@ -149,22 +154,30 @@ class TrainEngine:
 
     def fragments(self) -> Iterator[Fragment]:
         """What this rank holds of each trained parameter."""
-        trained = [(name, p) for name, p in self._engine.module.named_parameters() if p.requires_grad]
-        for index, (name, parameter) in enumerate(trained):
-            fragment = self._fragment(index, name, parameter)
-            if fragment is not None:
-                yield fragment
+        for index, (name, parameter) in enumerate(trained(self._engine.module)):
+            held = self._holder.locate(parameter)
+            if held is None:
+                continue
+            is_shared = self.settings.zero_stage == 0
+            yield Fragment(
+                name=name,
+                shape=self._shapes[name],
+                start=held.start,
+                stop=held.stop,
+                weight=self._holder.master(parameter, held),
+                states={key: self._holder.state(parameter, held, key) for key in OPTIMIZER_KEYS},
+                is_owned=not is_shared or index % self._launch.world_size == self._launch.rank,
+            )
 
     def finish_restore(self, *, adam_step: int) -> None:
         """After fragments were overwritten: carry masters into the compute weights on all ranks."""
         for state in self._adamw.state.values():
             state["step"] = torch.as_tensor(float(adam_step))
-        optimizer = self._engine.optimizer
         match self.settings.zero_stage:
             case 0:
                 pass
             case 1 | 2:
-                optimizer.update_lp_params()
+                self._engine.optimizer.update_lp_params()
             case _:
                 self._refresh_partitions()
 
@@ -172,62 +185,6 @@ class TrainEngine:
         """Clip unsharded fp32 gradients; DeepSpeed would, too, but keeps the norm to itself."""
         limit = self.settings.max_grad_norm or float("inf")
         return torch.nn.utils.clip_grad_norm_(self._engine.module.parameters(), limit)
-
-    def _fragment(self, index: int, name: str, parameter: nn.Parameter) -> Fragment | None:
-        match self.settings.zero_stage:
-            case 0:
-                return self._whole(index, name, parameter)
-            case 1 | 2:
-                return self._mapped(name, parameter)
-            case _:
-                return self._partition(name, parameter)
-
-    def _whole(self, index: int, name: str, parameter: nn.Parameter) -> Fragment:
-        state = self._adamw.state[parameter]
-        return Fragment(
-            name=name,
-            shape=self._shapes[name],
-            start=0,
-            stop=parameter.numel(),
-            weight=parameter.data.view(-1),
-            states={key: state[key].view(-1) for key in OPTIMIZER_KEYS},
-            is_owned=index % self._launch.world_size == self._launch.rank,
-        )
-
-    def _mapped(self, name: str, parameter: nn.Parameter) -> Fragment | None:
-        mapping = parameter._hp_mapping  # type: ignore[attr-defined]  # set by DeepSpeed
-        if mapping is None:
-            return None
-        address = mapping.lp_fragment_address
-        return Fragment(
-            name=name,
-            shape=self._shapes[name],
-            start=address.start,
-            stop=address.start + address.numel,
-            weight=mapping.hp_fragment.data,
-            states={key: mapping.get_optim_state_fragment(key) for key in OPTIMIZER_KEYS},
-            is_owned=True,
-        )
-
-    def _partition(self, name: str, parameter: nn.Parameter) -> Fragment | None:
-        from deepspeed.utils import safe_get_local_fp32_param, safe_get_local_optimizer_state
-
-        weight = safe_get_local_fp32_param(parameter)
-        numel = parameter.ds_numel  # type: ignore[attr-defined]  # set by DeepSpeed
-        start = self._launch.rank * weight.numel()
-        stop = min(start + weight.numel(), numel)
-        if start >= stop:
-            return None  # only padding lies on this rank
-        held = stop - start
-        return Fragment(
-            name=name,
-            shape=self._shapes[name],
-            start=start,
-            stop=stop,
-            weight=weight.data[:held],
-            states={key: safe_get_local_optimizer_state(parameter, key)[:held] for key in OPTIMIZER_KEYS},
-            is_owned=True,
-        )
 
     def _create_states(self) -> None:
         """AdamW creates its states at the first step; a restore needs them before."""
@@ -248,13 +205,38 @@ class TrainEngine:
             link()
 
     def _refresh_partitions(self) -> None:
-        from deepspeed.utils import safe_get_local_fp32_param
-
-        for _, parameter in self._engine.module.named_parameters():
-            if parameter.requires_grad:
-                parameter.ds_tensor.data.copy_(safe_get_local_fp32_param(parameter).view(-1))
+        for _, parameter in trained(self._engine.module):
+            held = self._holder.locate(parameter)
+            if held is not None:
+                partition = parameter.ds_tensor.data  # type: ignore[attr-defined]  # set by DeepSpeed
+                partition[: held.stop - held.start].copy_(self._holder.master(parameter, held))
         resident = self._engine.optimizer.persistent_parameters
         if resident:
             # small parameters stay gathered between steps; gather them again from the new partitions
             resident[0].partition(resident)
             resident[0].all_gather(resident)
+
+
+def _rounded_weights(core: nn.Module) -> dict[str, torch.Tensor]:
+    """Trained weights that bf16 does not hold exactly: fp32, flat, on the host.
+
+    DeepSpeed casts the module before it makes its masters, which would then begin at rounded values.
+    """
+    return {
+        name: parameter.detach().to("cpu", torch.float32, copy=True).view(-1)
+        for name, parameter in trained(core)
+        if not torch.equal(parameter.to(torch.bfloat16).to(parameter.dtype), parameter)
+    }
+
+
+def _announce_tower_parameters(core: nn.Module) -> None:
+    """Say that towers use their ViT's own parameters (position, class token) inside their forward.
+
+    ZeRO-3 gathers a module's parameters when it is called; timm's `forward_intermediates` is no call.
+    """
+    from deepspeed.runtime.zero import register_external_parameter
+
+    for module in core.modules():
+        if isinstance(module, VisionTower):
+            for parameter in module.vit.parameters(recurse=False):
+                register_external_parameter(module, parameter)

@@ -11,8 +11,8 @@ fewer rows than others takes empty micro-steps, because the collectives of each 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
@@ -27,10 +27,17 @@ __all__ = ["StepTotals", "micro_batches", "take_step"]
 
 @dataclass(frozen=True)
 class StepTotals:
-    """Outcome of one optimizer step: `loss` per supervised token, gradient norm before clipping."""
+    """Outcome of one optimizer step.
+
+    Attributes:
+        loss: Per supervised token.
+        grad_norm: Before clipping.
+        module_norms: The same by trained part; empty unless asked for.
+    """
 
     loss: float
     grad_norm: float
+    module_norms: Mapping[str, float] = field(default_factory=dict)
 
 
 def micro_batches(
@@ -53,6 +60,7 @@ def take_step(
     supervised_tokens: int,
     learning_rate: float,
     launch: Launch,
+    with_module_norms: bool = False,
 ) -> StepTotals:
     """One optimizer step over a global batch; every rank passes the same number of micro-batches.
 
@@ -63,6 +71,7 @@ def take_step(
         supervised_tokens: N of the global batch.
         learning_rate: Of this step.
         launch: World size and device.
+        with_module_norms: Work out gradient norms by part, too; the same on every rank.
 
     Raises:
         TrainingError: N is 0, or loss or gradients are not finite; the weights must not be saved.
@@ -81,10 +90,11 @@ def take_step(
     loss = float(total) / supervised_tokens
     if not math.isfinite(loss):
         raise TrainingError(f"the loss is {loss}: {_whose(batches)}; lower the learning rate or look at them")
+    module_norms = engine.module_norms() if with_module_norms else {}
     grad_norm = engine.step(learning_rate)
     if not math.isfinite(grad_norm):
         raise TrainingError(f"the gradient norm is {grad_norm}: {_whose(batches)}; lower the learning rate")
-    return StepTotals(loss, grad_norm)
+    return StepTotals(loss, grad_norm, module_norms)
 
 
 def _whose(batches: Sequence[Batch]) -> str:
