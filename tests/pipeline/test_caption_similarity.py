@@ -17,7 +17,7 @@ from weave_data.errors import ConfigError, DeviceError
 from weave_data.pipeline import BuildOptions, build, caption_stage
 from weave_data.shard import read_manifest
 from weave_data.storage import open_store
-from weave_data.upkeep import collect_garbage, remove_clips
+from weave_data.upkeep import collect_garbage, read_status, remove_clips
 
 FILES_THAT_COST = ("embeddings", "frames", "similarities")
 
@@ -79,6 +79,11 @@ def test_another_threshold_embeds_and_compares_nothing(
     )
     assert "<b>caption_similarity</b>" in (output / "report.html").read_text()
 
+    stages = {
+        stage.stage: (stage.done, stage.total) for stage in read_status(open_store(str(output)), now=0).stages
+    }
+    assert stages["embed"] == stages["embed captions"] == (4, 4)
+
     before = files(output, *FILES_THAT_COST)
     assert len([name for name in before if name.startswith("similarities/")]) == 4  # parts of 7 clips
 
@@ -86,6 +91,7 @@ def test_another_threshold_embeds_and_compares_nothing(
         raise AssertionError("a caption was embedded again")
 
     monkeypatch.setattr(caption_stage, "load_text_embedder", refuse)
+    monkeypatch.setattr(caption_stage, "CaptionActor", refuse)  # nor is an actor started
     again = build(
         config_of(rendered, output, clip, caption_similarity={"min": middle}), BuildOptions(replace=True)
     )

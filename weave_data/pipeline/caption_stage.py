@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -45,13 +46,14 @@ class CaptionWork:
     """CPU side of a part: its captions, unless their vectors are there.
 
     `captions` (clip_id, caption), where given, takes the place of the catalog's; a clip it does not name
-    keeps its own.
+    keeps its own. `looks_only`: what is not there is not asked for either.
     """
 
     store: Store
     catalog: Catalog
     key: str
     captions: pa.Table | None = None
+    looks_only: bool = False
 
     def __call__(self, item: PartItem) -> CaptionOutcome:
         """Read a part's captions, or find their vectors."""
@@ -66,7 +68,7 @@ class CaptionWork:
         if there is not None and there.sha256 is not None:
             found = EmbedReceipt(item.part.name, path, there.sha256, len(table), is_reused=True)
             return CaptionOutcome(item.part.name, path, len(table), found)
-        return CaptionOutcome(item.part.name, path, len(table), pending=table)
+        return CaptionOutcome(item.part.name, path, len(table), pending=None if self.looks_only else table)
 
 
 @dataclass(frozen=True)
@@ -121,20 +123,35 @@ def embed_all_captions(
     """
     items = part_items(catalog, config.source.limit)
     num_clips = sum(item.num_clips for item in items)
-    work = CaptionWork(store, catalog, caption_embed_key(embedder_identity(config.embedding)), captions)
+    key = caption_embed_key(embedder_identity(config.embedding))
+    work = CaptionWork(store, catalog, key, captions)
+    found: dict[str, EmbedReceipt] = {}
+    done = 0
+
+    def take(outcome: CaptionOutcome) -> None:
+        nonlocal done
+        if outcome.embedded is not None:
+            found[outcome.part] = outcome.embedded
+            done += outcome.num_clips
+        on_progress("embed captions", done, num_clips, "clips")
+
+    # actors take long to start: a build with other thresholds alone needs none
+    if next(iter(store.list(f"embeddings/{key}/")), None) is not None:
+        for outcome in executor.run(Step("find captions", items, dataclasses.replace(work, looks_only=True))):
+            take(outcome)
+    missing = [item for item in items if item.part.name not in found]
+    if missing:
+        for outcome in executor.run(Step("captions", missing, work, _actors(config, store))):
+            take(outcome)
+    return tuple(found[item.part.name] for item in items)
+
+
+def _actors(config: BuildConfig, store: Store) -> ActorPool:
     execution = config.execution
     cores = execution.num_cpus or os.cpu_count() or 1
     actors = max(1, int(execution.gpus / execution.gpus_per_actor)) if execution.gpus else cores
-    pool = ActorPool(
+    return ActorPool(
         factory=CaptionActor(config.embedding, store),
         num_actors=actors,
         num_gpus_per_actor=execution.gpus_per_actor if execution.gpus else 0.0,
     )
-    found: dict[str, EmbedReceipt] = {}
-    done = 0
-    for outcome in executor.run(Step("captions", items, work, pool)):
-        if outcome.embedded is not None:
-            found[outcome.part] = outcome.embedded
-        done += outcome.num_clips
-        on_progress("embed captions", done, num_clips, "clips")
-    return tuple(found[item.part.name] for item in items)

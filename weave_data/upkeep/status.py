@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from weave_data.config import BuildConfig, load_config
 from weave_data.decode import frames_key
-from weave_data.errors import ConfigError
+from weave_data.embed import caption_embed_key, embed_key, embedder_identity
+from weave_data.errors import ConfigError, DeviceError
 from weave_data.shard import list_recipes, read_manifest
 from weave_data.storage import Store
 from weave_data.upkeep.binding import Binding, find_binding
@@ -164,15 +165,30 @@ def _stages(
     limited = config is not None and config.source.limit is not None
     total = len(parts) if parts and not limited else None
     found.append(_stage("decode", list(decoded.values()), total, "parts", run, stop))
-    if inventory.embedded or (config is not None and config.needs_embeddings):
-        key = inventory.newest("embeddings")
+    for stage, key in _embeddings(inventory, config, frames):
         vectors = {part: when for part, when in inventory.embedded.get(key, {}).items() if part in parts}
-        found.append(_stage("embed", list(vectors.values()), total, "parts", run, stop))
+        found.append(_stage(stage, list(vectors.values()), total, "parts", run, stop))
     planned = planned_shards(store, inventory, config)
     for recipe in sorted({*planned, *inventory.shards} & ({*planned} | {*list_recipes(store)})):
         times = inventory.newest_shards(recipe)
         found.append(_stage(f"shards of {recipe}", times, planned.get(recipe), "shards", run, stop))
     return tuple(found)
+
+
+def _embeddings(inventory: Inventory, config: BuildConfig | None, frames: str) -> Iterator[tuple[str, str]]:
+    """Stages that write vectors, each with its key; the newest key where the configuration can't tell."""
+    try:
+        identity = None if config is None else embedder_identity(config.embedding)
+    except DeviceError:  # its weight file lies elsewhere
+        identity = None
+    if config is None or identity is None:
+        if inventory.embedded or (config is not None and config.needs_embeddings):
+            yield "embed", inventory.newest("embeddings")
+        return
+    if config.needs_embeddings:
+        yield "embed", embed_key(identity, frames_key=frames, policy="linspace")
+    if config.needs_captions or (config.needs_embeddings and config.embedding.has_text_tower):
+        yield "embed captions", caption_embed_key(identity)
 
 
 def _stage(
