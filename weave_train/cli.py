@@ -114,6 +114,18 @@ def generate(
     print(vlm.generate(frames, builder.get_prompt(), do_sample=False, max_new_tokens=max_new_tokens))
 
 
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="Run directory or URI, or one of its checkpoints/step-<n>.")],
+    to: Annotated[Path, typer.Option(help="The file to write.")],
+) -> None:
+    """Write a run's weights as the latest-checkpoint.pt that Prismatic and VideoWeave load."""
+    from weave_train.loading import export_prismatic
+
+    parts = export_prismatic(run, to)
+    print(f"{to}: {', '.join(parts)}")
+
+
 def main() -> None:
     """Entry point of `weave-train`."""
     arguments = sys.argv[1:]

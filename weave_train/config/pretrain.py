@@ -93,6 +93,11 @@ class PretrainConfig(StrictModel):
         return StageConfig(**values)
 
     @property
+    def save_every(self) -> int | None:
+        """`save_every_steps`, or the paper's `model.ckpt_interval`."""
+        return self.save_every_steps or self.model.ckpt_interval
+
+    @property
     def precision(self) -> Literal["fp32", "bf16"]:
         """Precision of compute; master weights and optimizer states are always fp32."""
         return "bf16" if self.model.enable_mixed_precision_training else "fp32"

@@ -17,7 +17,6 @@ _NO_EFFECT = {
     "watch.nonfinite": "has no effect yet",
     "watch.max_skipped_steps": "has no effect yet",
     "module_norms_every": "has no effect yet",
-    "model.ckpt_interval": "has no effect yet; use --save_every_steps",
     "model.rope_scaling_factor": "has no effect yet",
 }
 
@@ -64,6 +63,8 @@ def _stage_problems(config: PretrainConfig) -> list[str]:
         found.append(
             f"max_steps: {config.max_steps} contradicts model.finetune_max_steps {steps}; give one of them"
         )
+    if config.save_every_steps is not None and config.model.ckpt_interval is not None:
+        found.append("save_every_steps: model.ckpt_interval says the same; give one of them")
     if config.launcher == "ray" and config.num_ranks is None:
         found.append("num_ranks: required with --launcher ray: how many workers Ray Train starts")
     if config.max_restarts and config.launcher != "ray":

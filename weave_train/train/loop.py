@@ -158,8 +158,8 @@ def _learning_rate(run: PreparedRun) -> float:
 
 def _is_save_step(run: PreparedRun) -> bool:
     """Every n steps if told so; else at the end of an epoch, unless the run counts in steps."""
-    if run.config.save_every_steps is not None:
-        return run.step % run.config.save_every_steps == 0
+    if run.config.save_every is not None:
+        return run.step % run.config.save_every == 0
     if run.config.hyper.max_steps is not None:
         return False
     _, epoch_step = run.order.locate(run.step)
