@@ -40,9 +40,10 @@ class PretrainConfig(StrictModel):
     `stop_after_steps` stops as if interrupted, with a checkpoint, after that many steps of this
     process; `window_groups` row groups of a lane are shuffled together. `order: legacy` is VideoWeave's
     own sampler, whose whole order is held in memory. `master_weights: bf16` trains in pure bf16, as
-    VideoWeave did: weights and optimizer states are rounded. `val_every_steps` null validates at the end
-    of each epoch, on `val_max_rows` rows or all. `module_norms_every`: gradient norms by module are
-    worked out each so many steps.
+    VideoWeave did: weights and optimizer states are rounded. `val_dataset` is validated on, if it is
+    given (`--val_dataset.split val` alone: of the training data): every `val_every_steps`, null at the end
+    of each epoch, and at the end of the run, on its first `val_max_rows` rows or all.
+    `module_norms_every`: gradient norms by module are worked out each so many steps.
     """
 
     model: ModelConfig

@@ -166,8 +166,8 @@ class CheckpointConfig(StrictModel):
 class WatchConfig(StrictModel):
     """What ends a run that can't go on.
 
-    `step_timeout_s`: a step, or a save, that takes longer is a hang: stacks are dumped and the ranks
-    end. `collective_timeout_s`: of the process group. `nonfinite`: `stop`, or `skip` a step whose
+    `step_timeout_s`: a stage of a step that takes longer (its rows, its passes, a save, a batch of
+    validation) is a hang: stacks are dumped and the ranks end with 70. `collective_timeout_s`: of the process group. `nonfinite`: `stop`, or `skip` a step whose
     loss or gradients are not finite, at most `max_skipped_steps` in a run.
     """
 
