@@ -167,8 +167,9 @@ class WatchConfig(StrictModel):
     """What ends a run that can't go on.
 
     `step_timeout_s`: a stage of a step that takes longer (its rows, its passes, a save, a batch of
-    validation) is a hang: stacks are dumped and the ranks end with 70. `collective_timeout_s`: of the process group. `nonfinite`: `stop`, or `skip` a step whose
-    loss or gradients are not finite, at most `max_skipped_steps` in a run.
+    validation) is a hang: stacks are dumped and the ranks end with 70. `collective_timeout_s`: of the
+    process group. `nonfinite`: `stop`, or `skip` a step whose loss or gradients are not finite, at most
+    `max_skipped_steps` in a run.
     """
 
     step_timeout_s: Seconds = 1800.0
