@@ -53,6 +53,8 @@ if sys.dont_write_bytecode:  # processes start as those of an installed package 
     sys.dont_write_bytecode, sys.pycache_prefix = False, str(BUILD / "bytecode")
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+# Ray's workers run at nice 15; beside other work the build would wait where decoding alone does not
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 
 def rendered(like: str, num_distinct: int) -> list[Path]:
