@@ -12,7 +12,7 @@ from stored_pieces import Held, write_checkpoint
 
 from weave_data.storage import Committed, LocalStore, ObjectInfo
 from weave_train.checkpoint.commit import Retention, apply_retention
-from weave_train.checkpoint.layout import complete_key, complete_steps, newest_checkpoint
+from weave_train.checkpoint.layout import complete_key, complete_steps, newest_checkpoint, read_checkpoint
 from weave_train.checkpoint.reading import read_weights
 
 
@@ -97,6 +97,8 @@ def test_a_stop_at_any_write_leaves_a_whole_checkpoint_and_the_next_save_cleans_
             is_over = True
         except Killed:
             assert newest_whole(store) in (completed, step)
+            for complete in complete_steps(store):
+                read_checkpoint(store, complete)  # also one that is being deleted
             completed = newest_whole(store)
         fatal_write += 1
     assert fatal_write > 15
