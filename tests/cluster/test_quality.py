@@ -157,6 +157,18 @@ def test_swaps_keep_the_rows_and_leave_no_gainful_exchange_of_neighbours(
             assert within_group_sum(cosines, other) <= after  # fewer than 32 neighbours: all are tried
 
 
+@pytest.mark.parametrize("clips", [33, 34, 35, 200])
+def test_the_largest_gains_of_large_groups_do_not_overflow(clips) -> None:
+    """Two opposite kinds of rows, one row of each in the other's group."""
+    sign = np.ones((2 * clips, 1), dtype=np.float32)
+    sign[clips:] = -1
+    quantized = quantize(sign * np.eye(1, 8, dtype=np.float32))
+    groups = np.arange(2 * clips).reshape(2, clips)
+    groups[0, 0], groups[1, 0] = groups[1, 0], groups[0, 0]
+    improved = improve_by_swaps(quantized @ quantized.T, groups)
+    assert {frozenset(rows // clips) for rows in improved} == {frozenset([0]), frozenset([1])}
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_small_bucket_keeps_the_best_of_several_starts(seed) -> None:
     quantized = quantize(cloud(120, dim=16, seed=seed))

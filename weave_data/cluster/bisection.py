@@ -46,10 +46,12 @@ def _halve(
     num_left = len(piece) // clips_per_group // 2 * clips_per_group
     far = np.argmin(inner[np.argmin(ranks[piece])])
     score = inner[far] - inner[np.argmin(inner[far])]
-    for _ in range(_ROUNDS):
-        order = np.argsort(-score, kind="stable")
-        left, right = order[:num_left], order[num_left:]
-        score = inner[:, left].sum(axis=1) / len(left) - inner[:, right].sum(axis=1) / len(right)
-    is_left = np.zeros(len(piece), dtype=bool)
-    is_left[np.argsort(-score, kind="stable")[:num_left]] = True
+    total = inner.sum(axis=1)
+    is_left = np.empty(len(piece), dtype=bool)
+    for round_number in range(_ROUNDS + 1):
+        is_left[:] = False
+        is_left[np.argsort(-score, kind="stable")[:num_left]] = True
+        if round_number < _ROUNDS:
+            to_left = inner @ is_left.astype(np.float64)
+            score = to_left / num_left - (total - to_left) / (len(piece) - num_left)
     return is_left

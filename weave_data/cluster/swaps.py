@@ -89,8 +89,8 @@ def _start(cosines: Cosines, groups: Indices) -> _State:
     num_groups, clips_per_group = groups.shape
     group_of = np.full(len(cosines), -1, dtype=np.int64)
     group_of[groups.ravel()] = np.repeat(np.arange(num_groups), clips_per_group)
-    # L * 2**24 < 2**31 for cosines; a penalty on pairs that must not meet needs more room
-    fits = np.abs(cosines).max() < 1 << 24
+    # a gain is made of four sums of at most L cosines and twice a cosine; a penalty is larger than any cosine
+    fits = (4 * clips_per_group + 2) * float(np.abs(cosines).max()) < 1 << 31
     exact: Integers = cosines.astype(np.int32) if fits else cosines.astype(np.int64)
     sums = np.stack([exact[group].sum(axis=0, dtype=exact.dtype) for group in groups])
     return _State(exact, groups.copy(), group_of, sums, np.ones(num_groups, dtype=bool))
@@ -113,25 +113,28 @@ def _gainful_swaps(state: _State, edges: tuple[Indices, Indices]) -> _Swaps:
     """For each edge between groups that may have changed, its best exchange if that gains."""
     row, incoming = edges
     home, away = state.group_of[row], state.group_of[incoming]
-    looks = (home != away) & (state.is_active[home] | state.is_active[away])
+    looks = np.flatnonzero((home != away) & (state.is_active[home] | state.is_active[away]))
     row, incoming, home, away = row[looks], incoming[looks], home[looks], away[looks]
-    members = state.groups[home]  # [edges, L]
-    gains = _gains(state, members, home[:, None], away[:, None])
-    gains += _gains(state, incoming, away, home)[:, None]
-    gains -= 2 * state.cosines[members, incoming[:, None]].astype(np.int64)
+    size = len(state.cosines)
+    members = state.groups.take(home, axis=0)  # [edges, L]
+    ties = _ties(state)
+    gains = state.sums.ravel().take(away[:, None] * size + members)
+    gains -= ties.take(members)
+    gains += (state.sums.ravel().take(home * size + incoming) - ties[incoming])[:, None]
+    gains -= 2 * state.cosines.ravel().take(incoming[:, None] * size + members)
     gains[members == row[:, None]] = -1  # i itself stays
     best = np.argmax(gains, axis=1)
     every = np.arange(len(best))
     gain, out = gains[every, best], members[every, best]
-    order = np.lexsort((incoming, out, -gain))
-    order = order[gain[order] > 0]
+    useful = np.flatnonzero(gain > 0)
+    order = useful[np.lexsort((incoming[useful], out[useful], -gain[useful]))]
     return _Swaps(out[order], incoming[order], home[order], away[order])
 
 
-def _gains(state: _State, rows: Indices, source: Indices, target: Indices) -> Indices:
-    """What moving `rows` from `source` to `target` adds, if nobody left `target`."""
-    squares = state.cosines.diagonal()
-    return state.sums[target, rows].astype(np.int64) - state.sums[source, rows] + squares[rows]
+def _ties(state: _State) -> Integers:
+    """Sum of cosines between each row and the others of its group: int[m], arbitrary for one in no group."""
+    rows = np.arange(len(state.cosines))
+    return np.asarray(state.sums[state.group_of, rows] - state.cosines.diagonal())
 
 
 def _compatible(swaps: _Swaps, num_groups: int) -> _Swaps:
