@@ -91,8 +91,10 @@ class RowFeed(Generic[EncodedT]):
             if self._workers is None or self._readers is None:
                 return [self._load(address) for address in self._order.rows(step, self._slots)]
             self._forget_before(step)
-            self._advance(step, self._workers, self._readers)
-            return self._collect(step)
+            self._encode_ahead(step, self._workers, self._readers)
+            rows = self._collect(step)
+            self._read_far_ahead(step, self._readers)  # after, so that it does not hold up the first batch
+            return rows
 
     def take_stats(self) -> FeedStats:
         """What was read, encoded and waited for since the last call, over all threads."""
@@ -105,20 +107,23 @@ class RowFeed(Generic[EncodedT]):
             if pool is not None:
                 pool.close()
 
-    def _advance(self, step: int, workers: DaemonPool, readers: DaemonPool) -> None:
-        """Read and encode what comes next; row groups are asked for in the order they are needed."""
-        near = min(step + self._limits.prefetch_steps + 1, self._stop_step)
-        far = min(step + self._limits.read_ahead_steps + 1, self._stop_step)
-        for ahead in (step, *range(step + 1, near)):
+    def _encode_ahead(self, step: int, workers: DaemonPool, readers: DaemonPool) -> None:
+        """Read and encode the next steps; row groups are asked for in the order they are needed."""
+        for ahead in (step, *self._next_steps(step, self._limits.prefetch_steps)):
             if ahead not in self._pending:
                 addresses = self._rows(ahead)
                 self._read_ahead(addresses, readers)
                 self._pending[ahead] = [
                     (address, workers.submit(self._load, address)) for address in addresses
                 ]
-        for ahead in range(max(near, step + 1), far):
+
+    def _read_far_ahead(self, step: int, readers: DaemonPool) -> None:
+        for ahead in self._next_steps(step, self._limits.read_ahead_steps)[self._limits.prefetch_steps :]:
             if not self._read_ahead(self._rows(ahead), readers):
                 return
+
+    def _next_steps(self, step: int, num_steps: int) -> range:
+        return range(step + 1, min(step + num_steps + 1, self._stop_step))
 
     def _read_ahead(self, addresses: Iterable[RowAddress], readers: DaemonPool) -> bool:
         return all(self._buffer.read_ahead(address, readers) for address in addresses)
