@@ -12,11 +12,8 @@ __all__ = ["find_problems"]
 
 _NO_EFFECT = {
     "master_weights": "has no effect yet: masters are fp32",
-    "lr_scale": "has no effect yet",
-    "watch.collective_timeout_s": "has no effect yet",
     "watch.nonfinite": "has no effect yet",
     "watch.max_skipped_steps": "has no effect yet",
-    "module_norms_every": "has no effect yet",
     "model.rope_scaling_factor": "has no effect yet",
 }
 

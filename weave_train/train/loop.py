@@ -106,6 +106,7 @@ def train_step(
         supervised_tokens=totals.supervised_tokens,
         learning_rate=rate,
         launch=run.launch,
+        with_module_norms=run.step % run.config.module_norms_every == 0,
     )
     run.ledger = hashlib.sha256(f"{run.ledger}/{totals.ledger_sum}".encode()).hexdigest()
     epoch, _ = run.order.locate(run.step)
@@ -118,6 +119,7 @@ def train_step(
         loss=outcome.loss,
         learning_rate=rate,
         grad_norm=outcome.grad_norm,
+        module_norms=outcome.module_norms,
         step_seconds=seconds,
         data_wait_seconds=waited,
         save_wait_seconds=_take_save_seconds(run),

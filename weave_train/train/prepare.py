@@ -22,6 +22,7 @@ from weave_train.engine.stages import apply_stage, trained_parts
 from weave_train.feed import RowFeed, RowSource, check_stored_size, feed_limits, open_sources
 from weave_train.launch import Launch
 from weave_train.models.model import VideoLanguageModel, build_model
+from weave_train.models.parts import PARTS
 from weave_train.models.tokenizer import load_tokenizer, resolve_tokenizer, save_tokenizer
 from weave_train.order import BatchOrder, rank_slots
 from weave_train.rows.batch import EncodedRow, make_row
@@ -110,7 +111,7 @@ def prepare_run(config: PretrainConfig, launch: Launch, *, is_dry: bool = False)
     check_unchanged(data, settings, checkpoint, state)
     donor = find_donor(config, recipe=data.recipe) if checkpoint is None else None
 
-    init_process_group(launch)
+    init_process_group(launch, timeout_seconds=config.watch.collective_timeout_s)
     agree(checkpoint.uri if checkpoint else None, launch, what="which checkpoint to resume")
     past = checkpoint or donor
     if is_dry:
@@ -205,6 +206,7 @@ def _engine_settings(config: PretrainConfig, launch: Launch) -> EngineSettings:
         micro_steps=math.ceil(rank_rows / micro_rows),
         max_grad_norm=hyper.max_grad_norm,
         weight_decay=hyper.weight_decay,
+        lr_scale={part: getattr(config.lr_scale, part) for part in PARTS},
         extra=extra,
     )
 

@@ -1,0 +1,23 @@
+"""Ranks meet once, with the time-out they were told."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import torch
+
+from weave_train.engine.engine import init_process_group
+from weave_train.launch import Launch
+
+
+def test_collectives_time_out_when_they_are_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    import deepspeed
+
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(deepspeed, "init_distributed", lambda **values: told.update(values))
+    launch = Launch(rank=1, world_size=2, local_rank=1, device=torch.device("cpu"))
+    init_process_group(launch, timeout_seconds=12.5)
+    assert told["timeout"] == timedelta(seconds=12.5)
+    assert (told["dist_backend"], told["rank"], told["world_size"]) == ("gloo", 1, 2)
