@@ -8,7 +8,7 @@ STAMP := $(VENV)/.setup-stamp
 PIP_ARGS ?=
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: help setup weights demo unit check test test-all bench-decode bench-groups bench-driver bench-build bench-checkpoint bench-data bench clean
+.PHONY: help setup weights demo unit check test test-all bench-decode bench-groups bench-driver bench-build bench-checkpoint bench-feed bench-data bench clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,11 @@ bench-build: setup  ## a whole build against decoding alone
 
 bench-checkpoint: setup  ## how long a save holds training up, against a memcpy
 	$(BIN)/python benchmarks/bench_checkpoint.py
+
+# e.g. FEED_ARGS="--python PEERS/bin/python", an environment that has mosaicml-streaming and litdata as well
+FEED_ARGS ?=
+bench-feed: setup  ## our feed against four readers, from disk and from S3
+	$(BIN)/python benchmarks/bench_feed.py $(FEED_ARGS)
 
 bench-data: bench-decode bench-groups bench-driver bench-build  ## every benchmark of weave_data
 	$(BIN)/python benchmarks/bench_scale.py
