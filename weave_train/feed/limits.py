@@ -20,7 +20,8 @@ class FeedLimits:
         num_readers: Row groups read at once.
         max_memory_mib: Row groups read ahead or in use. Groups that are being mixed and don't fit are
             read again.
-        read_timeout_s: One row group, over all attempts.
+        read_timeout_s: One row group, over all attempts; a sixth longer where a reply dribbles. A group
+            that failed while it was read ahead is tried once more when its rows are needed.
         stall_timeout_s: Rows of one step.
         cache_dir: Row groups are kept there; None: nowhere.
         cache_gib: At most so much.
