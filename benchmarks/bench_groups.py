@@ -5,7 +5,7 @@ tools get the same vectors and take turns, one draw of vectors after the other; 
 draws. k-means-constrained runs with every size fixed to L. Writes build/bench/groups.json; its rows
 of unit `seconds` are process time, the rest mean pair cosine.
 
-    python benchmarks/bench_groups.py [--clips 2000] [--draws 2] [--starts 1]
+    python benchmarks/bench_groups.py [--clips 2000] [--draws 2] [--starts 1] [--sizes 2,4,8,16]
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from weave_data.cluster import group_splits, mean_pair_cosine, random_pair_cosin
 from weave_data.records import GROUP_SCHEMA
 
 ROOT = Path(__file__).resolve().parent.parent
-GROUP_SIZES = (2, 4, 8)
+GROUP_SIZES = "2,4,8,16"
 DIM, NUM_CLUSTERS, NOISE = 64, 50, 0.8
-MATCHING_CLIPS = (200, 400)
+MATCHING_CLIPS = "200,400"
 
 Vectors = npt.NDArray[np.float32]
 Tool = Callable[[Vectors, int], pa.Table]
@@ -155,13 +155,17 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=2000)
     parser.add_argument("--draws", type=int, default=2)
     parser.add_argument("--starts", type=int, default=1, help="n_init of k-means-constrained")
+    parser.add_argument("--sizes", default=GROUP_SIZES, help="L against k-means-constrained")
+    parser.add_argument(
+        "--matching", default=MATCHING_CLIPS, help="clips against exact matching; '' for none"
+    )
     options = parser.parse_args()
     rows = []
-    for num_clips in MATCHING_CLIPS:
+    for num_clips in map(int, filter(None, options.matching.split(","))):
         rows += compare(
             exact_matching, "exact matching", num_clips=num_clips, clips_per_group=2, draws=options.draws
         )
-    for clips_per_group in GROUP_SIZES:
+    for clips_per_group in map(int, options.sizes.split(",")):
         rows += compare(
             constrained_k_means(options.starts),
             "k-means-constrained",
