@@ -37,9 +37,12 @@ Flags are written --name value, --name=value, or --switch; dotted names reach in
                                   warmup_ratio, train_strategy
   --num_ranks N                   start N ranks on this machine; --launcher ray: as Ray Train workers
   --zero_stage 0|1|2|3            or --deepspeed FILE
-  --run_root_dir, --run_id        where the run lies
+  --stage align|finetune|full-finetune, --model.init_from_model, --pretrained_checkpoint
+  --run_root_dir, --run_id        where the run lies; --checkpoint.uri s3://... for its checkpoints
   --resume auto|never|DIR         auto continues the newest complete checkpoint of the run
-  --max_steps, --save_every_steps, --stop_after_steps, --seed, --num_workers, --trackers jsonl
+  --max_steps, --save_every_steps, --stop_after_steps, --seed, --num_workers
+  --val_dataset.split val         validate; --trackers jsonl wandb
+  --dry_run                       load everything, show the heaviest row, take one step, write nothing
   --config FILE                   the same settings as YAML; flags win
 """
 
