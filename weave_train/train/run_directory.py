@@ -2,8 +2,8 @@
 
 config.json, config.yaml   section `model` (ModelSettings), every flag, the data set, versions
 metrics.jsonl, loss.png    one line and one point a step
-tokenizer/, language/, tower.safetensors, tower.sha256
-checkpoints/step-<n>/, latest
+tokenizer/, language/        what the model is rebuilt from, weights apart
+frozen/, checkpoints/        weights, unless --checkpoint.uri says where else; see `checkpoint.layout`
 """
 
 from __future__ import annotations
