@@ -167,6 +167,15 @@ def test_a_frozen_language_model_is_kept_once_and_comes_back(vlm: VideoLanguageM
         load(checkpoint)
 
 
+def test_frozen_weights_are_written_some_at_a_time(
+    vlm: VideoLanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("weave_train.checkpoint.frozen._GROUP_BYTES", 100_000)
+    write_run(vlm, tmp_path)
+    assert len(list(tmp_path.glob("frozen/vision-*/weights-*.safetensors"))) > 5
+    assert tower_sha256(load(tmp_path, device="cpu").tower) == tower_sha256(vlm.tower)
+
+
 def test_a_trained_tower_comes_back_from_the_checkpoint(vlm: VideoLanguageModel, tmp_path: Path) -> None:
     nudge(vlm)
     save_model_files(vlm, tmp_path)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -24,6 +24,8 @@ from weave_train.checkpoint.reading import read_values
 from weave_train.checkpoint.snapshot import Snapshot
 
 __all__ = ["checksum", "frozen_sha256", "frozen_values", "restore_frozen", "save_frozen"]
+
+_GROUP_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -78,19 +80,39 @@ def save_frozen(store: Store, part: str, module: nn.Module, *, sha256: str) -> N
     prefix = _prefix(part, sha256)
     if next(store.list(f"{prefix}/index.json"), None) is not None:
         return
-    values = {name: value.cpu().contiguous() for name, value in frozen_values(module).items()}
-    ranges = [_Whole(name, 0, value.numel(), value) for name, value in values.items()]
-    snapshot = Snapshot(ranges, rank=0)
-    try:
-        snapshot.fill(ranges)
-        pieces = write_files(store, prefix, snapshot.files, rank=0, folder="")
-    finally:
-        snapshot.close()
+    values = frozen_values(module)
+    pieces = [
+        piece
+        for number, group in enumerate(_groups(values))
+        for piece in _write_group(store, prefix, group, number)
+    ]
     index = {
         "tensors": [[name, str(value.dtype), list(value.shape)] for name, value in values.items()],
         "pieces": [asdict(piece) for piece in pieces],
     }
     store.put_new(f"{prefix}/index.json", json.dumps(index, indent=1).encode())
+
+
+def _groups(values: Mapping[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
+    """Some at a time: a copy of a whole language model is not to be had beside it."""
+    group: dict[str, torch.Tensor] = {}
+    for name, value in values.items():
+        if group and sum(held.nbytes for held in group.values()) + value.nbytes > _GROUP_BYTES:
+            yield group
+            group = {}
+        group[name] = value
+    if group:
+        yield group
+
+
+def _write_group(store: Store, prefix: str, group: Mapping[str, torch.Tensor], number: int) -> list[Piece]:
+    ranges = [_Whole(name, 0, value.numel(), value) for name, value in group.items()]
+    snapshot = Snapshot(ranges, rank=number)
+    try:
+        snapshot.fill(ranges)
+        return write_files(store, prefix, snapshot.files, rank=number, folder="")
+    finally:
+        snapshot.close()
 
 
 @torch.no_grad()
