@@ -8,7 +8,7 @@ STAMP := $(VENV)/.setup-stamp
 PIP_ARGS ?=
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: help setup weights demo unit check test test-all bench-decode bench-groups bench-driver bench-build bench-checkpoint bench-feed bench-data bench clean
+.PHONY: help setup weights demo unit check test test-all bench-decode bench-groups bench-driver bench-build bench-checkpoint bench-feed bench-train bench-data bench clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -70,6 +70,9 @@ bench-checkpoint: setup  ## how long a save holds training up, against a memcpy
 FEED_ARGS ?=
 bench-feed: setup  ## our feed against four readers, from disk and from S3
 	$(BIN)/python benchmarks/bench_feed.py $(FEED_ARGS)
+
+bench-train: setup  ## a training step against a bare loop
+	$(BIN)/python benchmarks/bench_train.py
 
 bench-data: bench-decode bench-groups bench-driver bench-build  ## every benchmark of weave_data
 	$(BIN)/python benchmarks/bench_scale.py
