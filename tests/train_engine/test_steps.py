@@ -176,6 +176,8 @@ QUICK = [
     apart("full-finetune", 2, num_steps=20),
     apart("finetune", 3, num_steps=20, offload=True),
     apart("full-finetune", 3, num_steps=2, lr_scale=SLOWED),
+    # the tower's position embedding is no parameter of a module that is called: ZeRO-3 finds it by its use
+    apart("full-finetune", 3, num_steps=2, recompute=True),
 ]
 
 
@@ -188,11 +190,11 @@ def losses(outcome: Outcome) -> list[float]:
     return [step["loss"] for step in outcome.first["steps"]]
 
 
-@pytest.mark.parametrize("cell", QUICK[:4], ids=lambda cell: cell.name)
+@pytest.mark.parametrize("cell", [*QUICK[:4], QUICK[-1]], ids=lambda cell: cell.name)
 def test_a_rank_without_frames_hangs_nobody_and_changes_nothing(quick, cell) -> None:
     check(quick[cell.name], cell)
     values = losses(quick[cell.name])
-    assert len(values) == 20
+    assert len(values) == cell.num_steps
     assert values[-1] < values[0]
 
 
@@ -247,5 +249,6 @@ def test_64_micro_steps_in_bf16_are_as_good_as_one_batch(tmp_path, zero) -> None
     ]
     outcomes = run_cells(cells, tmp_path)
     many, one = (error(outcomes[str(rows)], "finetune", everything) for rows in (1, NUM_ROWS))
-    assert many < 1.25 * one, (many, one)
+    # one batch rounds each weight's gradient once; accumulation in fp32 averages 64 roundings
+    assert many < 0.6 * one, (many, one)
     assert one < 2e-2

@@ -21,7 +21,6 @@ from weave_train.engine.fragments import OPTIMIZER_KEYS, Fragment, make_holder, 
 from weave_train.engine.parameter_groups import parameter_groups, set_learning_rate
 from weave_train.launch import Launch
 from weave_train.models.parts import PARTS, part_of
-from weave_train.models.vision import VisionTower
 
 __all__ = ["Fragment", "TrainEngine", "init_process_group", "leave_process_group"]
 
@@ -91,8 +90,6 @@ class TrainEngine:
             settings.zero_stage, adamw=self._adamw, optimizer=self._engine.optimizer, rank=launch.rank
         )
         self._create_states()
-        if settings.zero_stage == 3:
-            _announce_tower_parameters(self._engine.module)
         for fragment in self.fragments():
             if fragment.name in rounded:
                 fragment.weight.copy_(rounded[fragment.name][fragment.start : fragment.stop])
@@ -227,16 +224,3 @@ def _rounded_weights(core: nn.Module) -> dict[str, torch.Tensor]:
         for name, parameter in trained(core)
         if not torch.equal(parameter.to(torch.bfloat16).to(parameter.dtype), parameter)
     }
-
-
-def _announce_tower_parameters(core: nn.Module) -> None:
-    """Say that towers use their ViT's own parameters (position, class token) inside their forward.
-
-    ZeRO-3 gathers a module's parameters when it is called; timm's `forward_intermediates` is no call.
-    """
-    from deepspeed.runtime.zero import register_external_parameter
-
-    for module in core.modules():
-        if isinstance(module, VisionTower):
-            for parameter in module.vit.parameters(recurse=False):
-                register_external_parameter(module, parameter)
