@@ -14,6 +14,7 @@ from weave_data.errors import TrainingError
 from weave_train.config import ModelSettings
 from weave_train.launch import Launch
 from weave_train.rows.batch import EncodedRow
+from weave_train.train.nonfinite import Finding, describe, guarded_factor
 from weave_train.train.objective import micro_batches, take_step
 
 ALONE = Launch(rank=0, world_size=1, local_rank=0, device=torch.device("cpu"))
@@ -48,18 +49,25 @@ def test_a_batch_without_a_supervised_token_is_an_error() -> None:
         take_step(SimpleNamespace(), fake_model(), [], supervised_tokens=0, learning_rate=0.0, launch=ALONE)
 
 
-@pytest.mark.parametrize(
-    ("loss", "norm", "message"), [("nan", 1.0, "the loss is nan"), ("1", "inf", "norm is inf")]
-)
-def test_what_is_not_finite_stops_the_run_and_names_samples(loss, norm, message) -> None:
-    engine = SimpleNamespace(
-        mark_boundary=lambda *, is_last: None,
-        loss_sum=lambda features, batch: torch.tensor(float(loss)),
-        backward=lambda value: None,
-        step=lambda rate: float(norm),
-    )
-    model = fake_model()
-    model.frozen_features = lambda batch: batch.pixels
-    batches = micro_batches(make_rows(2), micro_rows=2, num_micro_steps=1, vlm=model)
-    with pytest.raises(TrainingError, match=rf"{message}.*sample-0, sample-1"):
-        take_step(engine, model, batches, supervised_tokens=7, learning_rate=0.1, launch=ALONE)
+@pytest.mark.parametrize("loss", ["nan", "inf", "-inf"])
+def test_a_loss_that_is_not_finite_makes_every_gradient_nan(loss) -> None:
+    weight = torch.ones(3, requires_grad=True)
+    value = weight.sum() + float(loss)  # its own gradient is finite
+    (value * guarded_factor(value, 2.0)).backward()
+    assert weight.grad is not None
+    assert weight.grad.isnan().all()
+
+
+def test_a_finite_loss_keeps_its_factor() -> None:
+    assert float(guarded_factor(torch.tensor(3.0), 0.25)) == 0.25
+
+
+def test_a_finding_names_rank_samples_and_parts() -> None:
+    names = tuple(f"sample-{index}" for index in range(10))
+    gradients = Finding(1, names, 2.0, (), ("projector", "language"))
+    activations = Finding(0, names[:1], float("nan"), ("vision",), ())
+    first, second = describe([gradients, activations]).split("; ")
+    assert first.startswith("rank 1: sample-0, sample-1")
+    assert first.endswith("sample-7, ... (gradients of projector and language)")
+    assert second == "rank 0: sample-0 (activations of vision)"
+    assert "a fault of a device" in describe([])

@@ -76,14 +76,22 @@ def restore(
 def read_weights(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     """All trained weights of a checkpoint: fp32 by parameter name, in their own shapes.
 
+    Of a run with `schedule_free_adamw` the averaged ones, x; its masters are y (`engine.schedule_free`).
+
     Raises:
         VerificationError: A file is damaged, or pieces don't cover a parameter.
         StoreError: It can't be read.
     """
-    files = [(checkpoint.key_of(piece), piece) for piece in checkpoint.pieces if piece.kind == "weights"]
-    values = {name: torch.empty(shape) for name, shape in checkpoint.shapes.items()}
-    read_values(checkpoint.store, files, values, origin=checkpoint.uri)
-    return values
+    average = checkpoint.state.get("optimizer", {}).get("average")
+    kinds = ("weights",) if average is None else ("weights", "optimizer")
+    files = [(checkpoint.key_of(piece), piece) for piece in checkpoint.pieces if piece.kind in kinds]
+    weights = {name: torch.empty(shape) for name, shape in checkpoint.shapes.items()}
+    states = {} if average is None else {f"z/{name}": torch.empty_like(weights[name]) for name in weights}
+    read_values(checkpoint.store, files, weights | states, origin=checkpoint.uri)
+    if average is not None:
+        for name, weight in weights.items():
+            weight.lerp_(states[f"z/{name}"], 1 - 1 / average["beta1"])
+    return weights
 
 
 def read_values(

@@ -6,14 +6,12 @@ from typing import Any
 
 from weave_train.config.dataset_problems import dataset_problems
 from weave_train.config.pretrain import PretrainConfig
+from weave_train.config.sections import WatchConfig
 from weave_train.config.tracking_problems import tracking_problems
 
 __all__ = ["find_problems"]
 
 _NO_EFFECT = {
-    "master_weights": "has no effect yet: masters are fp32",
-    "watch.nonfinite": "has no effect yet",
-    "watch.max_skipped_steps": "has no effect yet",
     "model.rope_scaling_factor": "has no effect yet",
 }
 
@@ -53,8 +51,6 @@ def _stage_problems(config: PretrainConfig) -> list[str]:
         found.append("pretrained_checkpoint: contradicts model.init_from_model; give one of them")
     if config.model.repo_id is not None and config.model.init_from_model is None:
         found.append("model.repo_id: has no effect without model.init_from_model")
-    if config.hyper.lr_scheduler_type == "schedule_free_adamw":
-        found.append("lr_scheduler_type: schedule_free_adamw is not there yet; use constant")
     steps = getattr(config.model, "finetune_max_steps", None)
     if config.max_steps is not None and steps is not None and steps != config.max_steps:
         found.append(
@@ -78,6 +74,26 @@ def _engine_problems(config: PretrainConfig) -> list[str]:
             "zero_stage: 0 trains in fp32 only; add --model.enable_mixed_precision_training false "
             "or choose stage 1, 2 or 3"
         )
+    return found + _precision_problems(config)
+
+
+def _precision_problems(config: PretrainConfig) -> list[str]:
+    found = []
+    if config.precision == "fp32" and not config.model.reduce_in_full_precision:
+        found.append(
+            "model.reduce_in_full_precision: false has no effect where all is fp32; leave it out, or add "
+            "--model.enable_mixed_precision_training true"
+        )
+    if config.master_weights == "bf16" and config.precision == "fp32":
+        found.append(
+            "master_weights: bf16 is for compute in bf16; add --model.enable_mixed_precision_training true"
+        )
+    if config.master_weights == "bf16" and config.hyper.lr_scheduler_type == "schedule_free_adamw":
+        found.append(
+            "master_weights: bf16 rounds the small changes away that schedule_free_adamw averages; use fp32"
+        )
+    if config.watch.nonfinite == "stop" and config.watch.max_skipped_steps != WatchConfig().max_skipped_steps:
+        found.append("watch.max_skipped_steps: has no effect without --watch.nonfinite skip")
     return found
 
 

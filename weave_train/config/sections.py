@@ -55,7 +55,9 @@ class StageConfig(StrictModel):
 class ModelConfig(StrictModel):
     """One model and how it is trained; names and defaults are VideoWeave's.
 
-    `ckpt_interval` is `save_every_steps` by the paper's name.
+    `ckpt_interval` is `save_every_steps` by the paper's name. `enable_mixed_precision_training`: compute in
+    bf16 (masters: `master_weights`), else all in fp32. `reduce_in_full_precision`: sum gradients over ranks
+    in fp32; false, VideoWeave's default, sums them in bf16, at half the traffic.
     """
 
     type: str = DEFAULT_MODEL_TYPE
@@ -92,7 +94,7 @@ class ModelConfig(StrictModel):
     rope_scaling_factor: Rate | None = None
     enable_gradient_checkpointing: bool = True
     enable_mixed_precision_training: bool = True
-    reduce_in_full_precision: bool = False
+    reduce_in_full_precision: bool = True
     num_frames: Count = 8
     init_from_model: str | None = None
     repo_id: str | None = None

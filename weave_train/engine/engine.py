@@ -7,9 +7,11 @@ reached in place as `Fragment`s, so that the checkpoint knows names and ranges o
 from __future__ import annotations
 
 import logging
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +21,7 @@ from torch import nn
 from weave_train.engine.deepspeed_config import EngineSettings, deepspeed_config
 from weave_train.engine.fragments import OPTIMIZER_KEYS, Fragment, make_holder, trained
 from weave_train.engine.parameter_groups import parameter_groups, set_learning_rate
+from weave_train.engine.schedule_free import ScheduleFreeAdamW, WeightAverage, averaged
 from weave_train.launch import Launch
 from weave_train.models.parts import PARTS, part_of
 
@@ -68,6 +71,11 @@ class TrainEngine:
         core: What is trained, in fp32, with what its stage freezes frozen; given to DeepSpeed whole.
         settings: Stage, precision, batch and clipping.
         launch: Rank, world size, device.
+
+    Attributes:
+        was_skipped: The last `step` left weights, optimizer states and the optimizer's step count as they
+            were, because the gradients were not finite; equal on all ranks.
+        average: Of the weights so far, with `schedule_free_adamw`.
     """
 
     def __init__(self, core: nn.Module, settings: EngineSettings, launch: Launch) -> None:
@@ -75,15 +83,21 @@ class TrainEngine:
 
         # taken before ZeRO-3 empties the parameters
         self._shapes = {name: tuple(parameter.shape) for name, parameter in trained(core)}
-        rounded = _rounded_weights(core) if settings.precision == "bf16" else {}
+        has_wider_masters = settings.precision == "bf16" and settings.master_weights == "fp32"
+        rounded = _rounded_weights(core) if has_wider_masters else {}
         self.settings = settings
         self._launch = launch
         groups = parameter_groups(core, weight_decay=settings.weight_decay, lr_scale=settings.lr_scale)
-        self._adamw = torch.optim.AdamW(groups, lr=0.0)
+        self.was_skipped = False
+        self.average = WeightAverage()
+        self._adamw: torch.optim.Optimizer = (
+            torch.optim.AdamW(groups, lr=0.0) if settings.optimizer == "adamw" else ScheduleFreeAdamW(groups)
+        )
+        count = sum(math.prod(shape) for shape in self._shapes.values())
         self._engine, *_ = deepspeed.initialize(
             model=core,
             optimizer=self._adamw,
-            config=deepspeed_config(settings),
+            config=deepspeed_config(settings, trained_parameters=count),
             dist_init_required=False,
         )
         self._holder = make_holder(
@@ -93,6 +107,8 @@ class TrainEngine:
         for fragment in self.fragments():
             if fragment.name in rounded:
                 fragment.weight.copy_(rounded[fragment.name][fragment.start : fragment.stop])
+            if "z" in fragment.states:
+                fragment.states["z"].copy_(fragment.weight)
 
     def loss_sum(self, *inputs: Any) -> torch.Tensor:
         """The module's loss: fp32 scalar, summed over supervised tokens."""
@@ -108,12 +124,19 @@ class TrainEngine:
         self._engine.set_gradient_accumulation_boundary(is_last)
 
     def step(self, learning_rate: float) -> float:
-        """Update the weights; returns the gradients' global norm before clipping."""
+        """Update the weights, unless a gradient is not finite on some rank; see `was_skipped`.
+
+        Returns:
+            The gradients' global norm before clipping; not finite where the step was skipped.
+        """
         set_learning_rate(self._engine.optimizer.param_groups, learning_rate)
-        norm = self._clip_whole() if self.settings.zero_stage == 0 else None
-        self._engine.step()
-        norm = self._engine.get_global_grad_norm() if norm is None else norm
-        return float("nan") if norm is None else float(norm)
+        average = self.average.after(learning_rate)
+        if isinstance(self._adamw, ScheduleFreeAdamW):
+            self._adamw.set_share(average.share)
+        norm = self._step_whole() if self.settings.zero_stage == 0 else self._step_sharded()
+        if not self.was_skipped:
+            self.average = average
+        return norm
 
     def module_norms(self) -> dict[str, float]:
         """Norm of the global batch's gradient by trained part, before clipping.
@@ -139,6 +162,27 @@ class TrainEngine:
             if held is not None:
                 yield name, held.start, held.stop, self._holder.gradient(parameter, held)
 
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Compute with the averaged weights of `schedule_free_adamw` inside the block.
+
+        Call on every rank. The weights are put back exactly as they were. With `adamw`, nothing changes.
+        """
+        if self.settings.optimizer != "schedule_free_adamw":
+            yield
+            return
+        kept = []
+        for fragment in self.fragments():
+            kept.append(fragment.weight.to("cpu", copy=True))
+            fragment.weight.copy_(averaged(fragment.weight, fragment.states["z"]))
+        self._carry_masters()
+        try:
+            yield
+        finally:
+            for fragment, weight in zip(self.fragments(), kept, strict=True):
+                fragment.weight.copy_(weight)
+            self._carry_masters()
+
     @property
     def adam_step(self) -> int:
         """Updates AdamW has made, as its bias correction counts them."""
@@ -162,14 +206,23 @@ class TrainEngine:
                 start=held.start,
                 stop=held.stop,
                 weight=self._holder.master(parameter, held),
-                states={key: self._holder.state(parameter, held, key) for key in OPTIMIZER_KEYS},
+                states={key: self._holder.state(parameter, held, key) for key in self._state_keys},
                 is_owned=not is_shared or index % self._launch.world_size == self._launch.rank,
             )
 
-    def finish_restore(self, *, adam_step: int) -> None:
+    def finish_restore(self, *, adam_step: int, average: WeightAverage | None = None) -> None:
         """After fragments were overwritten: carry masters into the compute weights on all ranks."""
         for state in self._adamw.state.values():
             state["step"] = torch.as_tensor(float(adam_step))
+        self.average = average or WeightAverage()
+        self._carry_masters()
+
+    @property
+    def _state_keys(self) -> tuple[str, ...]:
+        return OPTIMIZER_KEYS[self.settings.optimizer]
+
+    @torch.no_grad()
+    def _carry_masters(self) -> None:
         match self.settings.zero_stage:
             case 0:
                 pass
@@ -178,10 +231,26 @@ class TrainEngine:
             case _:
                 self._refresh_partitions()
 
-    def _clip_whole(self) -> torch.Tensor:
-        """Clip unsharded fp32 gradients; DeepSpeed would, too, but keeps the norm to itself."""
+    def _step_sharded(self) -> float:
+        """DeepSpeed checks the norm over all ranks before it touches anything, and tells afterwards."""
+        self._engine.step()
+        self.was_skipped = not self._engine.was_step_applied()
+        norm = self._engine.get_global_grad_norm()
+        return float("nan") if norm is None else float(norm)
+
+    def _step_whole(self) -> float:
+        """The same for unsharded fp32 gradients, which DeepSpeed steps with whatever they are.
+
+        It would clip them, too, but keeps the norm to itself.
+        """
         limit = self.settings.max_grad_norm or float("inf")
-        return torch.nn.utils.clip_grad_norm_(self._engine.module.parameters(), limit)
+        norm = float(torch.nn.utils.clip_grad_norm_(self._engine.module.parameters(), limit))
+        self.was_skipped = not math.isfinite(norm)
+        if self.was_skipped:
+            self._engine.zero_grad()
+        else:
+            self._engine.step()
+        return norm
 
     def _create_states(self) -> None:
         """AdamW creates its states at the first step; a restore needs them before."""
@@ -195,7 +264,7 @@ class TrainEngine:
             state = self._adamw.state[master]
             if not state:
                 state["step"] = torch.tensor(0.0)
-                for key in OPTIMIZER_KEYS:
+                for key in self._state_keys:
                     state[key] = torch.zeros_like(master, memory_format=torch.preserve_format)
         link: Callable[[], None] | None = getattr(optimizer, "_lazy_init_hp_params_optimizer_state", None)
         if link is not None:

@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from weave_train.engine.deepspeed_config import OptimizerId
+
 __all__ = [
     "OPTIMIZER_KEYS",
     "Fragment",
@@ -28,8 +30,11 @@ __all__ = [
     "trained",
 ]
 
-OPTIMIZER_KEYS = ("exp_avg", "exp_avg_sq")
-"""AdamW's states kept per parameter, beside the step count."""
+OPTIMIZER_KEYS: Mapping[OptimizerId, tuple[str, ...]] = {
+    "adamw": ("exp_avg", "exp_avg_sq"),
+    "schedule_free_adamw": ("z", "exp_avg_sq"),
+}
+"""An optimizer's states kept per parameter, beside the step count."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,8 @@ class Fragment:
     """Elements `[start, stop)` of one flattened parameter, as this rank holds them.
 
     Attributes:
-        weight: fp32[stop - start] master, a view in place.
-        states: AdamW's `exp_avg` and `exp_avg_sq`, fp32[stop - start], views in place.
+        weight: [stop - start] master, a view in place; fp32, unless the masters are bf16.
+        states: The optimizer's (`OPTIMIZER_KEYS`), like the master, views in place.
         is_owned: This rank writes it; fragments of all ranks that are owned cover the parameter once.
     """
 
@@ -66,10 +71,10 @@ class Holder(Protocol):
         """Range of the parameter that lies on this rank, or None."""
 
     def master(self, parameter: nn.Parameter, held: Range) -> torch.Tensor:
-        """fp32[stop - start], in place."""
+        """[stop - start], in place."""
 
     def state(self, parameter: nn.Parameter, held: Range, key: str) -> torch.Tensor:
-        """fp32[stop - start] of an optimizer state, in place."""
+        """[stop - start] of an optimizer state, in place."""
 
     def gradient(self, parameter: nn.Parameter, held: Range) -> torch.Tensor:
         """[stop - start], averaged over ranks; after the step's last backward, before its update."""

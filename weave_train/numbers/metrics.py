@@ -54,6 +54,7 @@ class StepMetrics:
             "HFU": report.hfu,
             "Memory Bytes": report.memory_bytes,
             "Skipped": report.was_skipped,
+            **({"Skip Reason": report.skip_reason} if report.skip_reason else {}),
             **_validation(report),
             "Ledger": report.ledger,
         }

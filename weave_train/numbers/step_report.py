@@ -56,6 +56,7 @@ class StepReport:
         hfu: The same with hardware FLOPs.
         memory_bytes: See `memory.memory_bytes`.
         was_skipped: The weights were not touched: loss or gradients were not finite.
+        skip_reason: Of which samples and part of the model; empty where it was not skipped.
         validation: A pass made after this step.
     """
 
@@ -84,4 +85,5 @@ class StepReport:
     hfu: float = math.nan
     memory_bytes: int = 0
     was_skipped: bool = False
+    skip_reason: str = ""
     validation: ValidationReport | None = None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 
-from weave_data.errors import WeaveError
+from weave_data.errors import TrainingError, WeaveError
 from weave_data.trainers import RunResult
 from weave_train.config import PretrainConfig
 from weave_train.launch import Launch
@@ -16,7 +17,8 @@ from weave_train.numbers import StepReport, ValidationReport, last_loss, open_tr
 from weave_train.order import rank_slots
 from weave_train.rows.batch import EncodedRow
 from weave_train.train.agreement import raise_together
-from weave_train.train.objective import micro_batches, take_step
+from weave_train.train.nonfinite import NonFiniteError
+from weave_train.train.objective import StepTotals, micro_batches, take_step
 from weave_train.train.prepare import PreparedRun, prepare_run
 from weave_train.train.saving import save_run
 from weave_train.train.schedule import learning_rate_at
@@ -52,7 +54,7 @@ def train(config: PretrainConfig, launch: Launch) -> RunResult:
         is_stopped = False
         while run.step < stop_step and not is_stopped:
             report, is_stopped = train_step(run, stop, watch)
-            loss = report.loss
+            loss = loss if report.was_skipped else report.loss
             tell(replace(report, validation=_validate(run, watch)))
             if run.step == stop_step or is_stopped or _is_save_step(run):
                 watch.enter("save", step=run.step)
@@ -99,15 +101,18 @@ def train_step(
         raise_together(failure, run.launch)
     rate = _learning_rate(run)
     watch.enter("compute")
-    outcome = take_step(
-        run.engine,
-        run.vlm,
-        batches,
-        supervised_tokens=totals.supervised_tokens,
-        learning_rate=rate,
-        launch=run.launch,
-        with_module_norms=run.step % run.config.module_norms_every == 0,
-    )
+    try:
+        outcome = take_step(
+            run.engine,
+            run.vlm,
+            batches,
+            supervised_tokens=totals.supervised_tokens,
+            learning_rate=rate,
+            launch=run.launch,
+            with_module_norms=run.step % run.config.module_norms_every == 0,
+        )
+    except NonFiniteError as error:
+        outcome = _skip(run, error)
     run.ledger = hashlib.sha256(f"{run.ledger}/{totals.ledger_sum}".encode()).hexdigest()
     epoch, _ = run.order.locate(run.step)
     run.step += 1
@@ -123,6 +128,8 @@ def train_step(
         step_seconds=seconds,
         data_wait_seconds=waited,
         save_wait_seconds=_take_save_seconds(run),
+        was_skipped=bool(outcome.skip_reason),
+        skip_reason=outcome.skip_reason,
         ledger=run.ledger[:16],
         **run.meter.fields(totals, step_seconds=seconds, stats=run.feed.take_stats()),
     )
@@ -158,6 +165,23 @@ def _learning_rate(run: PreparedRun) -> float:
     )
 
 
+def _skip(run: PreparedRun, error: NonFiniteError) -> StepTotals:
+    """Leave a step out and say so, or stop; on every rank alike."""
+    if run.config.watch.nonfinite == "stop":
+        raise error
+    most = run.config.watch.max_skipped_steps
+    if run.skipped_steps == most:
+        raise TrainingError(
+            f"step {run.step + 1}: {error.reason}; this run has skipped {most} steps, as many as "
+            "watch.max_skipped_steps allows: lower the learning rate or look at these samples"
+        ) from error
+    run.skipped_steps += 1
+    if run.launch.is_first:
+        told = f"step {run.step + 1} skipped ({run.skipped_steps} of at most {most})"
+        sys.stderr.write(f"weave-train: {told}: {error.reason}\n")
+    return StepTotals(error.loss, error.grad_norm, skip_reason=error.reason)
+
+
 def _is_save_step(run: PreparedRun) -> bool:
     """Every n steps if told so; else at the end of an epoch, unless the run counts in steps."""
     if run.config.save_every is not None:
@@ -179,7 +203,8 @@ def _validate(run: PreparedRun, watch: Watchdog) -> ValidationReport | None:
         watch.enter("validation", sample_ids=[row.sample_id for row in rows])
 
     watch.enter("validation", step=run.step)
-    return validate(run.held_out, engine=run.engine, vlm=run.vlm, launch=run.launch, on_step=note)
+    with run.engine.averaged_weights():
+        return validate(run.held_out, engine=run.engine, vlm=run.vlm, launch=run.launch, on_step=note)
 
 
 def _take_save_seconds(run: PreparedRun) -> float:

@@ -21,6 +21,7 @@ from weave_train.engine.engine import TrainEngine
 from weave_train.launch import Launch
 from weave_train.models.model import VideoLanguageModel
 from weave_train.rows.batch import Batch, EncodedRow, collate, dummy_batch
+from weave_train.train.nonfinite import NonFiniteError, describe, find_nonfinite, guarded_factor
 
 __all__ = ["StepTotals", "micro_batches", "take_step"]
 
@@ -33,11 +34,13 @@ class StepTotals:
         loss: Per supervised token.
         grad_norm: Before clipping.
         module_norms: The same by trained part; empty unless asked for.
+        skip_reason: Why no weight was touched, if none was; else empty.
     """
 
     loss: float
     grad_norm: float
     module_norms: Mapping[str, float] = field(default_factory=dict)
+    skip_reason: str = ""
 
 
 def micro_batches(
@@ -74,7 +77,8 @@ def take_step(
         with_module_norms: Work out gradient norms by part, too; the same on every rank.
 
     Raises:
-        TrainingError: N is 0, or loss or gradients are not finite; the weights must not be saved.
+        TrainingError: N is 0.
+        NonFiniteError: Loss or gradients are not finite on some rank; raised on all, no weight was touched.
     """
     if supervised_tokens == 0:
         raise TrainingError("a global batch without a single supervised token; its samples have no answer")
@@ -83,20 +87,15 @@ def take_step(
         engine.mark_boundary(is_last=index == len(batches) - 1)
         on_device = batch.to(launch.device)
         loss_sum = engine.loss_sum(vlm.frozen_features(on_device), on_device)
-        engine.backward(loss_sum * (launch.world_size / supervised_tokens))
+        engine.backward(loss_sum * guarded_factor(loss_sum, launch.world_size / supervised_tokens))
         total += loss_sum.detach()
     if launch.world_size > 1:
         torch.distributed.all_reduce(total)
     loss = float(total) / supervised_tokens
-    if not math.isfinite(loss):
-        raise TrainingError(f"the loss is {loss}: {_whose(batches)}; lower the learning rate or look at them")
     module_norms = engine.module_norms() if with_module_norms else {}
     grad_norm = engine.step(learning_rate)
-    if not math.isfinite(grad_norm):
-        raise TrainingError(f"the gradient norm is {grad_norm}: {_whose(batches)}; lower the learning rate")
-    return StepTotals(loss, grad_norm, module_norms)
-
-
-def _whose(batches: Sequence[Batch]) -> str:
-    ids = [sample_id for batch in batches for sample_id in batch.sample_ids]
-    return f"this rank's samples were {', '.join(ids[:8])}{', ...' if len(ids) > 8 else ''}"
+    if not engine.was_skipped:
+        return StepTotals(loss, grad_norm, module_norms)
+    found = describe(find_nonfinite(engine, vlm, batches, launch=launch))
+    what = "the gradients are not finite" if math.isfinite(loss) else f"the loss is {loss}"
+    raise NonFiniteError(f"{what}: {found}", loss=loss, grad_norm=grad_norm)

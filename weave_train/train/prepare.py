@@ -16,7 +16,7 @@ from weave_train.checkpoint.layout import Checkpoint
 from weave_train.checkpoint.run_files import fetch_run_files
 from weave_train.checkpoint.writer import CheckpointWriter
 from weave_train.config import ModelSettings, PretrainConfig
-from weave_train.engine.deepspeed_config import EngineSettings, read_deepspeed_file
+from weave_train.engine.deepspeed_config import EngineSettings, offloads, read_deepspeed_file
 from weave_train.engine.engine import TrainEngine, init_process_group
 from weave_train.engine.stages import apply_stage, trained_parts
 from weave_train.feed import RowFeed, RowSource, check_stored_size, feed_limits, open_sources
@@ -28,6 +28,7 @@ from weave_train.order import BatchOrder, rank_slots
 from weave_train.rows.batch import EncodedRow, make_row
 from weave_train.train.data import TrainingData, open_data, sample_texts
 from weave_train.train.meter import StepMeter
+from weave_train.train.optimizer_state import check_optimizer, optimizer_id
 from weave_train.train.resume import (
     agree,
     check_unchanged,
@@ -61,6 +62,7 @@ class PreparedRun:
         num_steps: Of the whole run.
         step: Optimizer steps taken.
         ledger: Hash chain over the sample ids of those steps.
+        skipped_steps: Of `step`, those whose loss or gradients were not finite.
         save_seconds: For which this process stood still for checkpoints, as far as reported.
     """
 
@@ -81,6 +83,7 @@ class PreparedRun:
     num_steps: int
     step: int
     ledger: str
+    skipped_steps: int = 0
     save_seconds: float = 0.0
 
 
@@ -109,6 +112,7 @@ def prepare_run(config: PretrainConfig, launch: Launch, *, is_dry: bool = False)
     state = data_state(config, data)
     checkpoint = find_checkpoint(config, run_dir)
     check_unchanged(data, settings, checkpoint, state)
+    check_optimizer(config, checkpoint)
     donor = find_donor(config, recipe=data.recipe) if checkpoint is None else None
 
     init_process_group(launch, timeout_seconds=config.watch.collective_timeout_s)
@@ -178,6 +182,7 @@ def prepare_run(config: PretrainConfig, launch: Launch, *, is_dry: bool = False)
         num_steps=num_steps,
         step=checkpoint.step if checkpoint else 0,
         ledger=checkpoint.state["data"]["ledger"] if checkpoint else "",
+        skipped_steps=checkpoint.state.get("skipped_steps", 0) if checkpoint else 0,
     )
 
 
@@ -199,7 +204,7 @@ def _engine_settings(config: PretrainConfig, launch: Launch) -> EngineSettings:
             )
     rank_rows = -(-hyper.global_batch_size // launch.world_size)
     micro_rows = min(hyper.per_device_batch_size, rank_rows)
-    return EngineSettings(
+    settings = EngineSettings(
         zero_stage=stage,
         precision=config.precision,
         micro_batch_rows=micro_rows,
@@ -207,8 +212,17 @@ def _engine_settings(config: PretrainConfig, launch: Launch) -> EngineSettings:
         max_grad_norm=hyper.max_grad_norm,
         weight_decay=hyper.weight_decay,
         lr_scale={part: getattr(config.lr_scale, part) for part in PARTS},
+        optimizer=optimizer_id(config),
+        master_weights=config.master_weights,
+        reduce_in_full_precision=config.model.reduce_in_full_precision,
         extra=extra,
     )
+    if settings.master_weights == "bf16" and offloads(settings):
+        raise ConfigError(
+            f"{config.deepspeed}: optimizer states in host memory are fp32 only (DeepSpeed's bf16 Adam for "
+            "CPUs needs a compiler); leave --master_weights bf16 or offload_optimizer out"
+        )
+    return settings
 
 
 def _begin_with(donor: Donor, vlm: VideoLanguageModel, run_dir: Path | None, launch: Launch) -> None:

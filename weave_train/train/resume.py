@@ -22,6 +22,7 @@ from weave_train.models.model import VideoLanguageModel
 from weave_train.order import ORDER_VERSION
 from weave_train.train.agreement import raise_together
 from weave_train.train.data import TrainingData
+from weave_train.train.optimizer_state import stored_average
 from weave_train.train.run_directory import describe_change
 from weave_train.train.saving import FrozenWeights, run_store
 
@@ -187,7 +188,7 @@ def restore_engine(engine: TrainEngine, checkpoint: Checkpoint, launch: Launch) 
         failure = error
     if _any_failed(failure, launch):
         raise_together(failure, launch)
-    engine.finish_restore(adam_step=checkpoint.state["adam_step"])
+    engine.finish_restore(adam_step=checkpoint.state["adam_step"], average=stored_average(checkpoint))
 
 
 def _any_failed(failure: WeaveError | None, launch: Launch) -> bool:

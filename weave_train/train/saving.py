@@ -14,6 +14,7 @@ from weave_train.checkpoint.writer import StepSnapshot
 from weave_train.config import PretrainConfig
 from weave_train.loading import model_parts, save_model_files
 from weave_train.models.model import VideoLanguageModel
+from weave_train.train.optimizer_state import optimizer_state
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,6 +84,8 @@ def save_run(run: PreparedRun) -> None:
                 "run_id": run.run_dir.name,
                 "resumed_from": run.resumed_from,
                 "adam_step": run.engine.adam_step,
+                "optimizer": optimizer_state(run.engine),
+                "skipped_steps": run.skipped_steps,
                 "num_steps": run.num_steps,
                 "data": {**run.data_state, "epoch": epoch, "step": epoch_step, "ledger": run.ledger},
             },
