@@ -118,6 +118,7 @@ def test_no_align_run_or_two_of_them_are_an_error(tokenizer: Any, tmp_path: Path
     donor = find_donor(named, recipe="l4")
     assert donor is not None
     assert donor.origin == str(tmp_path / "two")
+    assert donor.parts == ("projector",)
 
 
 def test_one_stage_runs_and_align_itself_begin_as_built(tmp_path: Path) -> None:
