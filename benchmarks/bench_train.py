@@ -9,8 +9,9 @@
 
 Each is a process of its own, in blocks of a few steps that alternate (weave bare, bare weave, ...); the one
 whose turn it is not is stopped, so that its threads read nothing ahead in the other's time. Both take the
-same batches in the same order. Given are medians, the ratio of medians with a bootstrap interval over pairs
-of blocks, by the clock and by CPU seconds of all threads. Saves are measured in `bench_checkpoint.py`.
+same batches in the same order. Given are medians and the median ratio within pairs of blocks, which share
+the machine's load, with its bootstrap interval: by the clock, by CPU seconds of all threads (`cpu`) and of
+the one that trains (`main`; the others read and decode). Saves are measured in `bench_checkpoint.py`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
 SIDES = ("weave", "bare")
 WARM_BLOCKS = 3
 CLAIM = 1.03
+CLOCKS = {"clock": time.perf_counter, "cpu": time.process_time, "main": time.thread_time}
 ANSWER = "@ "  # DeepSpeed prints, too
 
 
@@ -124,7 +126,6 @@ def bare_steps(root: Path, options: argparse.Namespace) -> Iterator[Callable[[],
     import deepspeed
     import torch
 
-    from weave_train.engine.deepspeed_config import deepspeed_config
     from weave_train.engine.parameter_groups import parameter_groups
     from weave_train.engine.stages import apply_stage
     from weave_train.models.model import build_model
@@ -156,8 +157,8 @@ def bare_steps(root: Path, options: argparse.Namespace) -> Iterator[Callable[[],
     run.writer.close()
     vlm = build_model(run.vlm.settings, run.vlm.tokenizer, device=device)
     apply_stage(vlm, run.config.stage)
-    config = deepspeed_config(settings)
-    config["gradient_clipping"] = settings.max_grad_norm  # which our engine does by itself at stage 0
+    # stage 0 is clipped by our engine itself
+    config = {**run.engine._engine.config, "gradient_clipping": settings.max_grad_norm}
     groups = parameter_groups(vlm.core, weight_decay=settings.weight_decay, lr_scale=settings.lr_scale)
     engine, *_ = deepspeed.initialize(
         model=vlm.core, optimizer=torch.optim.AdamW(groups, lr=0.0), config=config, dist_init_required=False
@@ -188,11 +189,10 @@ def serve(side: str, root: Path, options: argparse.Namespace) -> None:
     with steps(root, options) as step:
         print(f"{ANSWER}{{}}", flush=True)
         for _ in sys.stdin:
-            begin, cpu = time.perf_counter(), time.process_time()
+            begins = {what: clock() for what, clock in CLOCKS.items()}
             losses = [step() for _ in range(options.steps)]
-            seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu
-            values = {"clock": seconds / options.steps, "cpu": cpu_seconds / options.steps, "losses": losses}
-            print(ANSWER + json.dumps(values), flush=True)
+            taken = {what: (clock() - begins[what]) / options.steps for what, clock in CLOCKS.items()}
+            print(ANSWER + json.dumps(taken | {"losses": losses}), flush=True)
 
 
 class Side:
@@ -238,15 +238,11 @@ class Side:
         self._log.close()
 
 
-def bootstrap(pairs: Sequence[tuple[float, float]], *, num_draws: int = 10_000) -> tuple[float, float, float]:
-    """Ratio of medians and its 95 % interval over pairs drawn with replacement."""
+def bootstrap(ratios: Sequence[float], *, num_draws: int = 10_000) -> tuple[float, float, float]:
+    """Median ratio and its 95 % interval over pairs drawn with replacement."""
     drawn = random.Random(1)
-
-    def ratio(chosen: Sequence[tuple[float, float]]) -> float:
-        return statistics.median(ours for ours, _ in chosen) / statistics.median(bare for _, bare in chosen)
-
-    ratios = sorted(ratio(drawn.choices(pairs, k=len(pairs))) for _ in range(num_draws))
-    return ratio(pairs), ratios[round(0.025 * num_draws)], ratios[round(0.975 * num_draws) - 1]
+    medians = sorted(statistics.median(drawn.choices(ratios, k=len(ratios))) for _ in range(num_draws))
+    return statistics.median(ratios), medians[round(0.025 * num_draws)], medians[round(0.975 * num_draws) - 1]
 
 
 def measure(root: Path, options: argparse.Namespace, arguments: Sequence[str]) -> None:
@@ -283,14 +279,14 @@ def report(blocks: list[dict[str, dict[str, Any]]], options: argparse.Namespace,
     )
     print(f"losses of the two differ by {apart:.1e} at most (relative)")
     print(f"{'':8}{'weave ms':>10}{'bare ms':>10}{'ratio':>8}   95 % interval")
-    for what in ("clock", "cpu"):
+    for what in CLOCKS:
         pairs = [(block["weave"][what], block["bare"][what]) for block in blocks]
-        ours, bare = (1e3 * statistics.median(side) for side in zip(*pairs, strict=True))
-        ratio, low, high = bootstrap(pairs)
-        print(f"{what:8}{ours:10.1f}{bare:10.1f}{ratio:8.3f}   {low:.3f} to {high:.3f}")
+        ours, plain = (1e3 * statistics.median(side) for side in zip(*pairs, strict=True))
+        ratio, low, high = bootstrap([weave / bare for weave, bare in pairs])
+        print(f"{what:8}{ours:10.1f}{plain:10.1f}{ratio:8.3f}   {low:.3f} to {high:.3f}")
         if what == "clock":
             print(f"        claim: lower end at most {CLAIM}: {'holds' if low <= CLAIM else 'DOES NOT HOLD'}")
-            if bare < 300:
+            if plain < 300:
                 print("        steps are shorter than 300 ms: take a larger --hidden or --layers")
 
 

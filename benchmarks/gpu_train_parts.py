@@ -178,6 +178,7 @@ class MasterAdamW(_InAutograd):
         for p in self._parameters:
             p.register_post_accumulate_grad_hook(self._gather)
         self.step(0.0)  # with gradients of 0: makes the states
+        _restart(self._adamws)
 
     def _gather(self, p: torch.Tensor) -> None:
         self._sums[p].add_(p.grad)
@@ -227,7 +228,8 @@ class PureAdamW(_InAutograd):
         self._adamw = torch.optim.AdamW(trained(core), lr=0.0, weight_decay=0.1, fused=True)
         for p in trained(core):
             p.grad = torch.zeros_like(p)
-        self.step(0.0)  # makes the states
+        self.step(0.0)
+        _restart([self._adamw])
 
     def step(self, learning_rate: float) -> None:
         torch.nn.utils.clip_grad_norm_(trained(self.core), MAX_GRAD_NORM)
@@ -270,6 +272,13 @@ class EngineAdamW:
 
     def discard(self) -> None:
         """Only one share of recomputed layers is tried with it."""
+
+
+def _restart(adamws: Sequence[torch.optim.AdamW]) -> None:
+    """Forget that a step was taken."""
+    for adamw in adamws:
+        for state in adamw.state.values():
+            state["step"].zero_()
 
 
 def _chunks(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
