@@ -50,6 +50,7 @@ class _Look:
     source: SourceRoot
     sizes: Mapping[str, int]
     refused: list[str] = field(default_factory=list)  # what was looked at and did not fit
+    addressed: list[str] = field(default_factory=list)  # tables of web addresses, and what to do about them
 
     def with_suffix(self, *suffixes: str) -> list[str]:
         return [key for key in self.sizes if key.lower().rpartition(".")[2] in suffixes]
@@ -68,6 +69,8 @@ def guess_source(source: str) -> SourceGuess:
     for guess in (_tars(look), _tables(look), _videos(look)):
         if guess is not None:
             return guess
+    if look.addressed:
+        raise SourceError(f"{source}: {look.addressed[0]}")
     seen = "; ".join(look.refused[:5]) or f"no tar, table or video among {len(listed)} files"
     raise SourceError(
         f"{source}: found no tars, no table with the columns {', '.join(WEBVID_COLUMNS)} (or a path and a "
@@ -104,6 +107,21 @@ def _tables(look: _Look) -> SourceGuess | None:
         if guess is not None:
             return guess
         look.refused.append(f"{key} has the columns {', '.join(columns)}")
+        address = _web_address(file, columns)
+        if address is not None:
+            look.addressed.append(
+                f"{key} lists web addresses, as {address!r}, and the videos are not here; a build downloads "
+                "none: fetch them with video2dataset (images with img2dataset), then run init on its tars"
+            )
+    return None
+
+
+def _web_address(file: RowFile, columns: list[str]) -> str | None:
+    unique = [name for name in columns if columns.count(name) == 1]
+    for row in file.read(unique).slice(0, SAMPLE_ROWS).to_pylist():
+        for value in row.values():
+            if str(value).startswith(("http://", "https://")):
+                return str(value)
     return None
 
 

@@ -107,6 +107,8 @@ def test_a_table_that_does_not_fit_is_named_when_videos_are_used_without_it(tmp_
         ({"a.txt": b"x"}, "no tar, table or video among 1 files"),
         ({"a.tar": b"x" * 600}, "a.tar holds no pair"),
         ({"a.csv": b"x,y\n1,2\n"}, "a.csv has the columns x, y"),
+        ({"a.csv": b"url,caption\nhttps://x/1.mp4,t\n"}, r"a\.csv lists web addresses.*video2dataset"),
+        ({"a.parquet": parquet_of(WEBVID)}, r"as 'https://x/0', .*video2dataset.*init on its tars"),
     ],
 )
 def test_where_nothing_fits_it_says_what_it_looked_at(tmp_path, files, message):
