@@ -10,7 +10,8 @@
     train                        a run from its configuration to its last step
     launch, plugin, cli          how a run is started
 
-`from weave_train import load` rebuilds a run; importing the package loads no torch.
+`from weave_train import load` rebuilds a run; `available_model_ids`, `available_model_ids_and_names` and
+`get_model_description` say what others have published. Importing the package loads no torch.
 """
 
 from __future__ import annotations
@@ -18,9 +19,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from weave_train.config.published import (
+        available_model_ids,
+        available_model_ids_and_names,
+        get_model_description,
+    )
     from weave_train.loading import load
 
-__all__ = ["load"]
+__all__ = ["available_model_ids", "available_model_ids_and_names", "get_model_description", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -28,4 +34,8 @@ def __getattr__(name: str) -> Any:
         from weave_train.loading import load
 
         return load
+    if name in __all__:
+        from weave_train.config import published
+
+        return getattr(published, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

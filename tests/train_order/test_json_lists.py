@@ -17,9 +17,7 @@ from weave_data.config import FramesConfig
 from weave_data.errors import ConfigError, SourceError, StoreError, VerificationError
 from weave_data.records import WOVEN_SCHEMA
 from weave_train.config import PretrainConfig, load_pretrain_config
-from weave_train.config.presets import DATASET_IDS
 from weave_train.feed import FrameSampling, JsonListSource, list_components, open_json_lists, open_sources
-from weave_train.feed.json_list_sets import JSON_LIST_SETS
 
 WOVEN, PHOTO, PAIR, TEXT, AGAIN, ONE = range(6)
 SAMPLING = FrameSampling(policy="random-sorted", frames_per_sample=4, frames=FramesConfig(short_side_px=48))
@@ -165,8 +163,7 @@ def test_a_list_that_is_missing_empty_or_no_json_is_refused(tmp_path) -> None:
         open_json_lists([str(path)], str(tmp_path), name="tiny", sampling=SAMPLING)
 
 
-def test_every_id_of_videoweave_names_its_lists() -> None:
-    assert tuple(JSON_LIST_SETS) == DATASET_IDS
+def test_an_id_of_videoweave_names_its_lists() -> None:
     config = config_of(dataset={"type": "llava-v15", "dataset_root_dir": "s3://bucket/data"})
     finetune = list_components(config.dataset, stage="full-finetune")
     assert finetune.lists == ("s3://bucket/data/download/llava-v1.5-instruct/llava_v1_5_mix665k.json",)

@@ -1,6 +1,7 @@
 """What a run is told: VideoWeave's flags and ours beside them, presets by id, the model's settings.
 
     flags -> presets, sections -> PretrainConfig -> problems     ModelSettings: what a stored run keeps
+    published                                                    models that others have trained
 
 No torch is loaded here.
 """

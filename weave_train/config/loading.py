@@ -7,10 +7,11 @@ from typing import Any
 
 from weave_data.config import load_config
 from weave_data.errors import ConfigError
+from weave_train.config.dataset_presets import data_root
 from weave_train.config.presets import DEFAULT_MODEL_TYPE, model_preset
 from weave_train.config.pretrain import PretrainConfig
 from weave_train.config.problems import find_problems
-from weave_train.config.sections import ModelConfig
+from weave_train.config.sections import DatasetConfig, ModelConfig
 
 __all__ = ["load_pretrain_config"]
 
@@ -39,7 +40,19 @@ def load_pretrain_config(
     config = load_config(
         PretrainConfig, {**given, "model": {**preset, **model_values}}, overrides=overrides, origin=origin
     )
+    config = config.model_copy(
+        update={name: _rooted(getattr(config, name)) for name in ("dataset", "val_dataset")}
+    )
     problems = find_problems(config, PretrainConfig(model=ModelConfig(**preset)))
     if problems:
         raise ConfigError(problems, origin=origin)
     return config
+
+
+def _rooted(dataset: DatasetConfig) -> DatasetConfig:
+    """With its root written out where it names JSON lists: ranks elsewhere have another environment."""
+    listed = dataset.manifest is None and dataset.type is not None
+    listed = listed or any(part.type is not None for part in dataset.mixture or [])
+    if dataset.dataset_root_dir is not None or not listed:
+        return dataset
+    return dataset.model_copy(update={"dataset_root_dir": data_root()})

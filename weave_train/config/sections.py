@@ -119,8 +119,9 @@ class DatasetConfig(StrictModel):
 
     `manifest`: a woven recipe. `mixture`: several data sets, whose `slots` add up to the global batch.
     `type` and the `*_components`, (JSON file, media directory) below `dataset_root_dir`, name VideoWeave's
-    JSON lists, which are read as they are. `frame_policy` says which frames of a row's `videos` are
-    decoded; `random-sorted` draws anew each epoch.
+    JSON lists, which are read as they are. `dataset_root_dir` null: `WEAVE_DATA_ROOT` of the environment, or
+    `data`. `frame_policy` says which frames of a row's `videos` are decoded; `random-sorted` draws anew each
+    epoch.
     """
 
     manifest: str | None = None

@@ -1,27 +1,21 @@
-"""VideoWeave's registry of data sets: which lists and which directory an id means.
-
-Paths are relative to `--dataset.dataset_root_dir` (`data` unless given); an absolute one stays.
-"""
+"""What a data set of JSON lists names, opened: an id's lists, or those given, below their root."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from weave_data.config import FramesConfig
 from weave_data.errors import ConfigError
-from weave_train.config.presets import DATASET_IDS, nearest
+from weave_train.config.dataset_presets import DATASET_PRESETS, data_root
+from weave_train.config.presets import nearest
 from weave_train.config.pretrain import PretrainConfig
 from weave_train.config.sections import DatasetConfig
 from weave_train.feed.json_list_media import FrameSampling
 from weave_train.feed.json_lists import JsonListSource, open_json_lists
 from weave_train.towers import tower_spec
 
-__all__ = ["Components", "JSON_LIST_SETS", "list_components", "open_listed_set"]
-
-_ROOT = "data"
-_ALIGN = ("download/llava-laion-cc-sbu-558k/chat.json", "download/llava-laion-cc-sbu-558k/")
-_INSTRUCT = "download/llava-v1.5-instruct/"
+__all__ = ["Components", "list_components", "open_listed_set"]
 
 
 class Components(NamedTuple):
@@ -29,27 +23,6 @@ class Components(NamedTuple):
 
     lists: tuple[str, ...]
     media: str
-
-
-def _instruct(name: str) -> tuple[str, str]:
-    return f"{_INSTRUCT}{name}.json", _INSTRUCT
-
-
-JSON_LIST_SETS: Mapping[str, tuple[str, str]] = {
-    "llava-v15": _instruct("llava_v1_5_mix665k"),
-    "llava-multimodal": _instruct("llava_v1_5_stripped625k"),
-    "llava-lvis4v": _instruct("llava_v1_5_lvis4v_mix888k"),
-    "llava-lrv": _instruct("llava_v1_5_lrv_mix1008k"),
-    "llava-lvis4v-lrv": _instruct("llava_v1_5_lvis4v_lrv_mix1231k"),
-    "video-llava-v15": _instruct("llava_v1_5_mix665k_videos_2frame"),
-    "webvid": ("dataset_splits/webvid_train_45k_cluster_size=4.json", "webvid_num_frames=1"),
-    "webvid_val": ("dataset_splits/webvid_val_5k_cluster_size=4.json", "webvid_num_frames=1"),
-}
-"""List and media directory of the finetune stages.
-
-Source:
-    VideoWeave, `prismatic/conf/datasets.py`. Differs: the roots, which were directories of its authors.
-"""
 
 
 def list_components(dataset: DatasetConfig, *, stage: str) -> Components:
@@ -60,21 +33,21 @@ def list_components(dataset: DatasetConfig, *, stage: str) -> Components:
     Raises:
         ConfigError: An unknown id, or components that name no list.
     """
-    if dataset.type not in DATASET_IDS:
+    if dataset.type not in DATASET_PRESETS:
         raise ConfigError(
             f"dataset.type: {dataset.type!r} is not a known data set "
-            f"({nearest(str(dataset.type), DATASET_IDS)})"
+            f"({nearest(str(dataset.type), DATASET_PRESETS)})"
         )
     prefix = "align" if stage == "align" else "finetune"
     given: Sequence[str] | None = getattr(dataset, f"{prefix}_stage_components")
     if given is None:
-        given = _ALIGN if stage == "align" else JSON_LIST_SETS[dataset.type]
+        given = getattr(DATASET_PRESETS[dataset.type], prefix)
     if len(given) < 2:
         raise ConfigError(
             f"dataset.{prefix}_stage_components: {list(given)} names {len(given)} path; give one list for "
             "each epoch, then the directory of the media"
         )
-    *lists, media = (_below(dataset.dataset_root_dir or _ROOT, path) for path in given)
+    *lists, media = (_below(dataset.dataset_root_dir or data_root(), path) for path in given)
     return Components(tuple(lists), media.rstrip("/"))
 
 

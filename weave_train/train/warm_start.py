@@ -23,6 +23,8 @@ from weave_train.checkpoint.layout import Checkpoint, find_checkpoint_at
 from weave_train.checkpoint.prismatic import read_prismatic
 from weave_train.checkpoint.run_files import fetch_run_files, read_run_file
 from weave_train.config import PretrainConfig
+from weave_train.config.hub_token import read_hub_token
+from weave_train.config.published import published_model
 from weave_train.loading import load_weights, model_parts
 from weave_train.models.model import VideoLanguageModel
 from weave_train.models.parts import PARTS, Part
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Donor", "WarmStart", "find_donor"]
 
-_HUB_REPOSITORY = "TRI-ML/prismatic-vlms"
 _MOST_NAMED = 3
 
 
@@ -163,13 +164,13 @@ def _from_hub(config: PretrainConfig, model_id: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    repository = config.model.repo_id or _HUB_REPOSITORY
-    token = Path(config.hf_token)
+    repository, folder = _hub_place(config, model_id)
+    token = read_hub_token(config.hf_token)
     try:
         found = hf_hub_download(
             repository,
-            f"{model_id}/checkpoints/latest-checkpoint.pt",
-            token=token.read_text(encoding="utf-8").strip() if token.is_file() else None,
+            f"{folder}/checkpoints/latest-checkpoint.pt",
+            token=token,
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -178,6 +179,19 @@ def _from_hub(config: PretrainConfig, model_id: str) -> Path:
             "the network, or give a local .pt file or run directory"
         ) from error
     return Path(found)
+
+
+def _hub_place(config: PretrainConfig, model_id: str) -> tuple[str, str]:
+    """Repository and folder of a model: where its id was published, or `--model.repo_id`."""
+    if config.model.repo_id is not None:
+        return config.model.repo_id, model_id
+    try:
+        model = published_model(model_id)
+    except ConfigError as error:
+        raise ConfigError(
+            f"model.init_from_model: {error}; or give a local .pt file or run directory, or --model.repo_id"
+        ) from error
+    return model.repository, model.model_id
 
 
 def _aligned(config: PretrainConfig, recipe: str) -> Donor:
