@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,15 @@ def assets() -> Path:
     if not folder:
         pytest.skip("WEAVE_ASSETS is not set: real clips and photos are not part of the repository")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def small_language(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Directory of a tiny model of a language id's class, for `llm_weights`; built when first asked for."""
+    from small_languages import write_small_language
+
+    folder = tmp_path_factory.mktemp("languages")
+    return functools.cache(lambda llm_backbone_id: write_small_language(llm_backbone_id, folder))
 
 
 @pytest.fixture(scope="session")

@@ -91,7 +91,7 @@ def test_an_unknown_model_names_the_nearest() -> None:
         (["--pretrained_checkpoint", "a.pt"], "pretrained_checkpoint"),
         (["--val_max_rows", "5"], "val_max_rows"),
         (["--dataset.dataset_root_dir", "data"], "dataset.dataset_root_dir"),
-        (["--model.rope_scaling_factor", "2.0"], "model.rope_scaling_factor"),
+        (["--model.rope_scaling_type", "yarn"], "model.rope_scaling_type"),
         (["--model.repo_id", "a/b"], "model.repo_id"),
         (["--wandb_project", "looms"], "wandb_project"),
     ],

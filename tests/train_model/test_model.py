@@ -187,7 +187,7 @@ def test_projectors_have_the_seeds_layers_and_weights() -> None:
         ({"vision_backbone_id": "video-tiny-vitt"}, "did you mean 'video-tiny-vit'"),
         ({"vision_backbone_id": "dinov2-vit-l"}, "not supported yet"),
         ({"llm_backbone_id": "tiny-lama"}, "did you mean 'tiny-llama'"),
-        ({"llm_backbone_id": "vicuna-v15-7b"}, "not supported by name yet"),
+        ({"llm_backbone_id": "vicuna-v15-7"}, "did you mean 'vicuna-v15-7b'"),
         ({"llm_backbone_id": "hf:/nowhere"}, "no config.json in '/nowhere'"),
     ],
 )

@@ -8,7 +8,9 @@ from pydantic import Field, field_validator
 
 from weave_data.config import FramesConfig, StrictModel
 
-__all__ = ["ModelSettings"]
+__all__ = ["ModelSettings", "RopeScaling"]
+
+RopeScaling = Literal["dynamic", "legacy-dynamic", "yarn", "linear"]
 
 PROJECTORS = ("linear", "gelu-mlp", "fused-gelu-mlp")
 RESIZE_STRATEGIES = ("resize-naive", "resize-crop", "letterbox")
@@ -21,10 +23,14 @@ class ModelSettings(StrictModel):
         vision_backbone_id: A row of `vision.TOWERS`, e.g. `video-tiny-vit`.
         vision_weights: `pretrained` (timm's hub tag), `random` (seeded, written out), or a local
             weight file in timm's layout. `video-tiny-vit` is always random.
-        llm_backbone_id: `tiny-llama` (seeded random), or `hf:DIR`, a local causal LM of transformers.
+        llm_backbone_id: A row of `languages.LANGUAGES`, `tiny-llama` (seeded random), or `hf:OWNER/NAME` or
+            `hf:DIR`, a causal LM of transformers on the hub or in a local directory.
+        llm_weights: `pretrained`, `random` (seeded, of the published sizes), or for a named id a local copy.
         arch_specifier: Projector, with `no-align+` in front when there is no align stage.
         image_resize_strategy: How a frame becomes the tower's square.
         llm_max_length: Longest sequence in tokens; text and T * P visual tokens together.
+        rope_scaling_factor: F, by which the language model's positions are extended; see `models.rope`.
+        rope_scaling_type: How.
         num_frames: Frames `frames_from_video` takes for one video; T of a training row is its own.
         seed: Of every random weight.
         precision: Of compute; trained weights have an fp32 master.
@@ -37,9 +43,12 @@ class ModelSettings(StrictModel):
     vision_backbone_id: str = "video-tiny-vit"
     vision_weights: str = "pretrained"
     llm_backbone_id: str = "tiny-llama"
+    llm_weights: str = "pretrained"
     arch_specifier: str = "no-align+gelu-mlp"
     image_resize_strategy: str = "resize-naive"
     llm_max_length: Annotated[int, Field(ge=8)] = 2048
+    rope_scaling_factor: Annotated[float, Field(ge=1)] | None = None
+    rope_scaling_type: RopeScaling = "dynamic"
     num_frames: Annotated[int, Field(ge=1)] = 8
     seed: Annotated[int, Field(ge=0)] = 7
     precision: Literal["fp32", "bf16"] = "bf16"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 from weave_train.config.dataset_problems import dataset_problems
 from weave_train.config.pretrain import PretrainConfig
@@ -10,10 +10,6 @@ from weave_train.config.sections import WatchConfig
 from weave_train.config.tracking_problems import tracking_problems
 
 __all__ = ["find_problems"]
-
-_NO_EFFECT = {
-    "model.rope_scaling_factor": "has no effect yet",
-}
 
 
 def find_problems(config: PretrainConfig, baseline: PretrainConfig) -> list[str]:
@@ -23,15 +19,29 @@ def find_problems(config: PretrainConfig, baseline: PretrainConfig) -> list[str]
         config: As given.
         baseline: Of the same preset with nothing else given: what differs was asked for.
     """
-    found = [
-        f"{path}: {reason}"
-        for path, reason in _NO_EFFECT.items()
-        if _value_at(config, path) != _value_at(baseline, path)
-    ]
+    found = _language_problems(config, baseline)
     found += dataset_problems(config.dataset, batch_rows=config.hyper.global_batch_size)
     found += tracking_problems(config)
     found += _stage_problems(config)
     return found + _engine_problems(config)
+
+
+def _language_problems(config: PretrainConfig, baseline: PretrainConfig) -> list[str]:
+    found = []
+    model = config.model
+    if model.rope_scaling_factor is None and model.rope_scaling_type != baseline.model.rope_scaling_type:
+        found.append("model.rope_scaling_type: has no effect without model.rope_scaling_factor; give both")
+    if model.attention == "flash_attention_2" and config.precision == "fp32":
+        found.append(
+            "model.attention: flash_attention_2 computes in bf16 only; add "
+            "--model.enable_mixed_precision_training true or take sdpa"
+        )
+    if config.hf_token.startswith("hf_") and not Path(config.hf_token).exists():
+        found.append(
+            "hf_token: looks like a token itself, which would be kept with the run; name a file or an "
+            "environment variable that holds it"
+        )
+    return found
 
 
 def _stage_problems(config: PretrainConfig) -> list[str]:
@@ -95,9 +105,3 @@ def _precision_problems(config: PretrainConfig) -> list[str]:
     if config.watch.nonfinite == "stop" and config.watch.max_skipped_steps != WatchConfig().max_skipped_steps:
         found.append("watch.max_skipped_steps: has no effect without --watch.nonfinite skip")
     return found
-
-
-def _value_at(config: Any, path: str) -> Any:
-    for step in path.split("."):
-        config = getattr(config, step)
-    return config

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from weave_data.config import StrictModel
+from weave_train.config.model_settings import RopeScaling
 from weave_train.config.presets import DEFAULT_MODEL_TYPE
 
 __all__ = [
@@ -57,7 +58,9 @@ class ModelConfig(StrictModel):
 
     `ckpt_interval` is `save_every_steps` by the paper's name. `enable_mixed_precision_training`: compute in
     bf16 (masters: `master_weights`), else all in fp32. `reduce_in_full_precision`: sum gradients over ranks
-    in fp32; false, VideoWeave's default, sums them in bf16, at half the traffic.
+    in fp32; false, VideoWeave's default, sums them in bf16, at half the traffic. `llm_weights`: `pretrained`,
+    `random` or a local copy of a named model. `rope_scaling_factor`: a language model takes that many times
+    the tokens it has positions for. `attention`: null is SDPA where the language model has it.
     """
 
     type: str = DEFAULT_MODEL_TYPE
@@ -91,7 +94,10 @@ class ModelConfig(StrictModel):
     finetune_warmup_ratio: Ratio = 0.03
     finetune_train_strategy: Strategy = "fsdp-full-shard"
 
-    rope_scaling_factor: Rate | None = None
+    llm_weights: str = "pretrained"
+    rope_scaling_factor: Annotated[float, Field(ge=1.0)] | None = None
+    rope_scaling_type: RopeScaling = "dynamic"
+    attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
     enable_gradient_checkpointing: bool = True
     enable_mixed_precision_training: bool = True
     reduce_in_full_precision: bool = True

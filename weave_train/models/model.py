@@ -20,7 +20,13 @@ from torch import nn
 from weave_data.errors import ConfigError
 from weave_train.config import ModelSettings
 from weave_train.models.generate import generate_text
-from weave_train.models.language import build_language_model, embedding_shape
+from weave_train.models.head import logits_of
+from weave_train.models.language import (
+    LanguageOptions,
+    build_language_model,
+    embedding_scale,
+    embedding_shape,
+)
 from weave_train.models.projector import build_projector
 from weave_train.models.vision import VisionTower, build_tower, tower_sha256
 from weave_train.rows.batch import Batch
@@ -82,7 +88,7 @@ class VideoLanguageCore(nn.Module):
         """
         is_visual = input_ids_BS == VISUAL_TOKEN_ID
         text = self.language_model.get_input_embeddings()(input_ids_BS.masked_fill(is_visual, 0))
-        visual = self.projector(features_FPD.to(text.dtype))
+        visual = self.projector(features_FPD.to(text.dtype)) * embedding_scale(self.language_model)
         embedded: torch.Tensor = text.masked_scatter(is_visual.unsqueeze(-1), visual)
         return embedded
 
@@ -112,7 +118,7 @@ class VideoLanguageCore(nn.Module):
         if batch.num_supervised == 0:
             is_target[0, 0] = True
         hidden_NE = hidden_BSE[:, :-1][is_target]  # noqa: N806
-        logits = self.language_model.get_output_embeddings()(hidden_NE).float()
+        logits = logits_of(self.language_model, hidden_NE)
         return F.cross_entropy(logits, targets_BS[is_target], ignore_index=IGNORE_INDEX, reduction="sum")
 
 
@@ -189,6 +195,7 @@ def build_model(
     *,
     device: torch.device | str = "cpu",
     trains_vision: bool = False,
+    language_options: LanguageOptions | None = None,
 ) -> VideoLanguageModel:
     """Build a model for a new run: seeded where random, with the process's random streams untouched.
 
@@ -197,6 +204,7 @@ def build_model(
         tokenizer: From `tokenizer.resolve_tokenizer`.
         device: Where tower and core go.
         trains_vision: The tower stays in fp32, for an engine to keep its masters.
+        language_options: How the language model is had and computed.
 
     Returns:
         The tower in the compute dtype unless it is trained, the core in fp32.
@@ -205,7 +213,7 @@ def build_model(
         ConfigError: Unknown ids, or settings that don't fit each other.
         DeviceError: Weights that are asked for are not there.
     """
-    vlm = assemble_model(settings, tokenizer, trains_vision=trains_vision)
+    vlm = assemble_model(settings, tokenizer, trains_vision=trains_vision, language_options=language_options)
     vlm.tower.to(device)
     vlm.core.to(device)
     return vlm
@@ -217,6 +225,7 @@ def assemble_model(
     *,
     language_config: PretrainedConfig | None = None,
     trains_vision: bool = False,
+    language_options: LanguageOptions | None = None,
 ) -> VideoLanguageModel:
     """`build_model` on the CPU.
 
@@ -226,9 +235,12 @@ def assemble_model(
         language_config: Of a stored run: all weights are left random, for the caller to fill, and
             neither a hub nor the directory of the base model is read.
         trains_vision: As there.
+        language_options: As there.
     """
     tower = build_tower(settings, with_weights=language_config is None)
-    language_model = build_language_model(settings, tokenizer, config=language_config)
+    language_model = build_language_model(
+        settings, tokenizer, config=language_config, options=language_options or LanguageOptions()
+    )
     core = VideoLanguageCore(
         build_projector(
             settings.projector_id,

@@ -60,6 +60,17 @@ class TrainingData:
         configuration: Mapping[str, Any] = self.sources[0].describe()["configuration"]
         return configuration
 
+    @property
+    def num_frames(self) -> int | None:
+        """T of the rows of some data set, the largest that is known before rows are read."""
+        recipes = [source.describe()["configuration"].get("recipe", {}) for source in self.sources]
+        known = [
+            int(recipe["frames_per_sample"])
+            for recipe in recipes
+            if "frames_per_sample" in recipe and recipe.get("strategy") != "given"
+        ]
+        return max(known, default=None)
+
     def describe(self) -> dict[str, Any]:
         """What a run records about it: enough to say later what changed."""
         described = [dict(source.describe()) for source in self.sources]

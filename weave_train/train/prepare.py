@@ -21,6 +21,8 @@ from weave_train.engine.engine import TrainEngine, init_process_group
 from weave_train.engine.stages import apply_stage, trained_parts
 from weave_train.feed import RowFeed, RowSource, check_stored_size, feed_limits, open_sources
 from weave_train.launch import Launch
+from weave_train.models.context import check_context
+from weave_train.models.language import LanguageOptions
 from weave_train.models.model import VideoLanguageModel, build_model
 from weave_train.models.parts import PARTS
 from weave_train.models.tokenizer import load_tokenizer, resolve_tokenizer, save_tokenizer
@@ -102,6 +104,7 @@ def prepare_run(config: PretrainConfig, launch: Launch, *, is_dry: bool = False)
     """
     data = open_data(config, world_size=launch.world_size)
     settings = model_settings(config, data.configuration)
+    check_context(settings, num_frames=data.num_frames)
     held_out = _held_out(config)
     for source in [*data.sources, held_out] if held_out else data.sources:
         check_stored_size(source, settings, allow_upscaling=config.feed.allow_upscaling)
@@ -119,14 +122,15 @@ def prepare_run(config: PretrainConfig, launch: Launch, *, is_dry: bool = False)
     agree(checkpoint.uri if checkpoint else None, launch, what="which checkpoint to resume")
     past = checkpoint or donor
     if is_dry:
-        tokenizer = _known_tokenizer(past) or resolve_tokenizer(settings, sample_texts(data))
+        tokenizer = _known_tokenizer(past) or _new_tokenizer(config, settings, data)
     else:
-        tokenizer = _tokenizer(settings, data, run_dir, past, launch)
+        tokenizer = _tokenizer(config, settings, data, run_dir, past, launch)
     vlm = build_model(
         settings,
         tokenizer,
         device=launch.device,
         trains_vision="vision" in trained_parts(config.stage),
+        language_options=LanguageOptions(attention=config.model.attention, hf_token=config.hf_token),
     )
     if donor is not None:
         _begin_with(donor, vlm, None if is_dry else run_dir, launch)
@@ -234,7 +238,14 @@ def _begin_with(donor: Donor, vlm: VideoLanguageModel, run_dir: Path | None, lau
         start.write(run_dir)
 
 
+def _new_tokenizer(
+    config: PretrainConfig, settings: ModelSettings, data: TrainingData
+) -> PreTrainedTokenizerBase:
+    return resolve_tokenizer(settings, sample_texts(data), hf_token=config.hf_token)
+
+
 def _tokenizer(
+    config: PretrainConfig,
     settings: ModelSettings,
     data: TrainingData,
     run_dir: Path,
@@ -244,7 +255,7 @@ def _tokenizer(
     if isinstance(past, Checkpoint):
         return _stored_tokenizer(past)
     if launch.is_first:
-        tokenizer = _known_tokenizer(past) or resolve_tokenizer(settings, sample_texts(data))
+        tokenizer = _known_tokenizer(past) or _new_tokenizer(config, settings, data)
         save_tokenizer(tokenizer, run_dir / "tokenizer")
     if launch.world_size > 1:
         torch.distributed.barrier()
