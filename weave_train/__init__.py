@@ -8,6 +8,7 @@
     checkpoint, loading          state by name, free of world size and stage; a stored run comes back
     numbers                      what a run reports
     train                        a run from its configuration to its last step
+    exports                      weights in the forms that other programs load
     launch, plugin, cli          how a run is started
 
 `from weave_train import load` rebuilds a run; `available_model_ids`, `available_model_ids_and_names` and

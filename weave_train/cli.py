@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -120,13 +120,18 @@ def generate(
 @app.command()
 def export(
     run: Annotated[str, typer.Argument(help="Run directory or URI, or one of its checkpoints/step-<n>.")],
-    to: Annotated[Path, typer.Option(help="The file to write.")],
+    to: Annotated[Path, typer.Option(help="A new directory; for prismatic also a .pt file.")],
+    format: Annotated[  # noqa: A002  the flag's name
+        Literal["prismatic", "hf", "hf-remote"],
+        typer.Option(help="prismatic: VideoWeave's run; hf: transformers' LLaVA; hf-remote: any model."),
+    ] = "prismatic",
+    dtype: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of the weights written.")] = "fp32",
 ) -> None:
-    """Write a run's weights as the latest-checkpoint.pt that Prismatic and VideoWeave load."""
-    from weave_train.loading import export_prismatic
+    """Write a run's weights for other programs: VideoWeave, or transformers and what builds on it."""
+    from weave_train.exports.export import export_run
 
-    parts = export_prismatic(run, to)
-    print(f"{to}: {', '.join(parts)}")
+    for line in export_run(run, to, kind=format, dtype=dtype):
+        print(line)
 
 
 def main() -> None:

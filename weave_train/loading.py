@@ -22,18 +22,16 @@ from weave_data.errors import ConfigError, VerificationError
 from weave_data.torchvision_ops import install
 from weave_train.checkpoint.frozen import restore_frozen
 from weave_train.checkpoint.layout import Checkpoint, find_checkpoint_at
-from weave_train.checkpoint.prismatic import write_prismatic
 from weave_train.checkpoint.reading import read_weights
 from weave_train.checkpoint.run_files import fetch_run_files
 from weave_train.config import ModelSettings
 from weave_train.models.model import VideoLanguageModel, assemble_model, compute_dtype
 from weave_train.models.tokenizer import load_tokenizer, save_tokenizer
-from weave_train.towers import tower_spec
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["export_prismatic", "load", "load_weights", "model_parts", "read_settings", "save_model_files"]
+__all__ = ["load", "load_weights", "model_parts", "read_settings", "save_model_files"]
 
 
 def model_parts(vlm: VideoLanguageModel) -> dict[str, nn.Module]:
@@ -105,36 +103,6 @@ def load_weights(checkpoint: Checkpoint) -> VideoLanguageModel:
             restore_frozen(checkpoint.store, part, module, sha256=checkpoint.frozen[part])
         module.requires_grad_(requires_grad=False)
     return vlm
-
-
-def export_prismatic(run_or_checkpoint: Path | str, path: Path) -> tuple[str, ...]:
-    """Write a checkpoint as the `latest-checkpoint.pt` that Prismatic and VideoWeave load, in fp32.
-
-    The tower goes along where it was trained, or is not the published one they would load by name.
-
-    Args:
-        run_or_checkpoint: As `load` takes it.
-        path: The file, by their convention `RUN/checkpoints/latest-checkpoint.pt`.
-
-    Returns:
-        Parts written.
-
-    Raises:
-        WeaveError: As `load`.
-    """
-    checkpoint = find_checkpoint_at(str(run_or_checkpoint))
-    vlm = load_weights(checkpoint)
-    parts = model_parts(vlm)
-    if _has_published_tower(checkpoint, vlm.settings):
-        del parts["vision"]
-    write_prismatic(path, {part: module.state_dict() for part, module in parts.items()})
-    return tuple(parts)
-
-
-def _has_published_tower(checkpoint: Checkpoint, settings: ModelSettings) -> bool:
-    is_trained = any(name.startswith("vision.") for name in checkpoint.shapes)
-    is_random = tower_spec(settings.vision_backbone_id).timm_name == "tiny"
-    return settings.vision_weights == "pretrained" and not is_trained and not is_random
 
 
 def read_settings(run_dir: Path) -> ModelSettings:

@@ -15,7 +15,8 @@ from weave_data.errors import VerificationError
 from weave_data.storage import LocalStore
 from weave_train.checkpoint.frozen import frozen_sha256, save_frozen
 from weave_train.checkpoint.prismatic import read_prismatic, write_prismatic
-from weave_train.loading import export_prismatic, load, model_parts, save_model_files
+from weave_train.exports.run_layout import export_prismatic
+from weave_train.loading import load, model_parts, save_model_files
 from weave_train.models.model import VideoLanguageModel
 from weave_train.models.projector import build_projector
 from weave_train.towers import TOWERS
@@ -75,7 +76,7 @@ def test_every_projector_goes_there_and_back(tmp_path: Path, kind: str) -> None:
 def test_a_published_tower_that_was_not_trained_stays_out(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("weave_train.loading.tower_spec", lambda _: TOWERS["clip-vit-b"])
+    monkeypatch.setattr("weave_train.exports.plain.tower_spec", lambda _: TOWERS["clip-vit-b"])
     assert export_prismatic(run_dir, tmp_path / "a.pt") == ("projector", "language")
 
 

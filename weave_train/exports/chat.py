@@ -1,0 +1,87 @@
+"""The run's prompt format as a chat template: frames after BOS, then the turns.
+
+The format is asked, not known: a conversation with marked turns is built, and what stands around the
+marks goes into the template. Our prompts are tokenised piece by piece, a template's text at once; which
+conversations give the same ids all the same depends on the tokenizer, is tried, and is said in the card.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+
+from weave_train.exports.vocabulary import IMAGE_TOKEN, Vocabulary
+from weave_train.models.model import VideoLanguageModel
+from weave_train.rows.prompt import encode_prompt
+
+__all__ = ["Chat", "build_chat"]
+
+_QUESTIONS = ("What happens first?", "And then, what?")
+_ANSWER = "A red dot moves."
+_MARK = "\u25a0turn\u25a0"
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A chat template and what is known of it.
+
+    Attributes:
+        template: Jinja, as transformers renders it.
+        same_ids: By kind of conversation, whether it gives the ids the run was trained with.
+    """
+
+    template: str
+    same_ids: dict[str, bool]
+
+
+def build_chat(vlm: VideoLanguageModel, vocabulary: Vocabulary) -> Chat:
+    """Make a template of the run's prompt format, with the glue that fits its tokenizer best."""
+    candidates = [_candidate(vlm, vocabulary, glue) for glue in ("", " ")]
+    return max(candidates, key=lambda chat: (chat.same_ids["one question"], sum(chat.same_ids.values())))
+
+
+def _candidate(vlm: VideoLanguageModel, vocabulary: Vocabulary, glue: str) -> Chat:
+    """`glue` before each piece: SentencePiece begins a text with a space of its own, but not after `<s>`."""
+    builder = vlm.get_prompt_builder()
+    for role in ("human", "gpt", "human"):
+        builder.add_turn(role, _MARK)
+    eos = vlm.tokenizer.eos_token
+    pieces = [segment.text + (eos if segment.ends_turn else "") for segment in builder.segments]
+    (first, human_after), (gpt, gpt_after), (later, _) = (piece.split(_MARK) for piece in pieces)
+    names = {
+        "BOS": vlm.tokenizer.bos_token or "",
+        "IMAGE": IMAGE_TOKEN,
+        "FIRST_BEFORE": glue + first,
+        "LATER_BEFORE": glue + later,
+        "HUMAN_AFTER": human_after,
+        "GPT_BEFORE": glue + gpt,
+        "GPT_AFTER": gpt_after,
+    }
+    body = (resources.files("weave_train.exports") / "chat.j2").read_text(encoding="utf-8")
+    template = "".join(f"{{%- set {name} = {json.dumps(value)} -%}}\n" for name, value in names.items()) + body
+    same = {
+        "one question": _same_ids(vlm, vocabulary, template, _QUESTIONS[:1]),
+        "several turns": _same_ids(vlm, vocabulary, template, _QUESTIONS),
+    }
+    return Chat(template, same)
+
+
+def _same_ids(
+    vlm: VideoLanguageModel, vocabulary: Vocabulary, template: str, questions: tuple[str, ...]
+) -> bool:
+    builder = vlm.get_prompt_builder()
+    messages: list[dict[str, object]] = []
+    for index, question in enumerate(questions):
+        if index:
+            builder.add_turn("gpt", _ANSWER)
+            messages.append({"role": "assistant", "content": _ANSWER})
+        builder.add_turn("human", question)
+        content = [{"type": "image"}] * (2 if index == 0 else 0) + [{"type": "text", "text": question}]
+        messages.append({"role": "user", "content": content})
+    tokenizer = vocabulary.tokenizer
+    text = tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False)
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    return [token for token in ids if token != vocabulary.image_id] == encode_prompt(
+        vlm.tokenizer, builder
+    ).tolist()
