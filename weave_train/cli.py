@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -55,15 +56,7 @@ def _root() -> None:
 @app.command(help=_PRETRAIN, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def pretrain(context: typer.Context) -> None:
     """Parse flags, train, say where the run lies."""
-    from weave_data.config import read_yaml
-    from weave_train.config import PretrainConfig, load_pretrain_config, parse_flags
-
-    flags = parse_flags(context.args, model=PretrainConfig)
-    file = next((str(value) for path, value in flags if path == "config"), None)
-    values = read_yaml(_read(Path(file)), origin=file) if file is not None else None
-    overrides = [(path, value) for path, value in flags if path != "config"]
-    config = load_pretrain_config(overrides, values=values)
-
+    config = _pretrain_config(context.args)
     if config.num_ranks is not None and "RANK" not in os.environ:
         _start_ranks(config, config.num_ranks)
         return
@@ -83,6 +76,33 @@ def pretrain(context: typer.Context) -> None:
     leave_process_group()
     if launch.is_first:
         print(f"step {result.final_step}, loss {result.final_loss:.4f}, run {result.run_dir}")
+
+
+_INDEX = """Count the tokens of every row: weave-train index MANIFEST --model.type tiny
+
+Texts are read, pixels are not. The index lies beside the manifest, or where --to says; what it holds depends
+on tokenizer, prompt format, patches of a frame and --model.llm_max_length, and one made with others is not
+taken. --dry_run and weave-train estimate use it. Flags are those of weave-train pretrain; without MANIFEST
+each data set of the configuration is indexed. An index made with --to is found by --dataset.token_index.
+"""
+
+
+@app.command(help=_INDEX, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def index(
+    context: typer.Context,
+    to: Annotated[str | None, typer.Option(help="Directory or URI; default: beside the manifest.")] = None,
+) -> None:
+    """Write the token index of each data set and say what is in it."""
+    words = list(context.args)
+    if words and not words[0].startswith("--"):
+        words[:1] = ["--dataset.manifest", words[0]]
+    if to is not None:
+        words += ["--dataset.token_index", to]
+    config = _pretrain_config(words)
+    from weave_train.train.token_lengths import index_data_sets
+
+    for indexed in index_data_sets(config):
+        print("\n".join([indexed.name, *(f"  {line}" for line in indexed.lines())]))
 
 
 def _start_ranks(config: PretrainConfig, num_ranks: int) -> None:
@@ -132,6 +152,16 @@ def export(
 
     for line in export_run(run, to, kind=format, dtype=dtype):
         print(line)
+
+
+def _pretrain_config(words: Sequence[str]) -> PretrainConfig:
+    from weave_data.config import read_yaml
+    from weave_train.config import PretrainConfig, load_pretrain_config, parse_flags
+
+    flags = parse_flags(words, model=PretrainConfig)
+    file = next((str(value) for path, value in flags if path == "config"), None)
+    values = read_yaml(_read(Path(file)), origin=file) if file is not None else None
+    return load_pretrain_config([(path, value) for path, value in flags if path != "config"], values=values)
 
 
 def main() -> None:

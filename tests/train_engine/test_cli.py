@@ -22,6 +22,7 @@ def test_the_commands_are_pinned() -> None:
     assert sorted(command.callback.__name__ for command in cli.app.registered_commands) == [
         "export",
         "generate",
+        "index",
         "pretrain",
     ]
 

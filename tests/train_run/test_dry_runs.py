@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow.parquet as pq
 import pytest
 from training_runs import Training
 
@@ -19,6 +20,19 @@ def test_a_dry_run_shows_template_lengths_and_one_step_and_writes_nothing(traini
     assert "[[" in done.stdout
     assert "</s>]]" in done.stdout
     assert not (training.root / "dry").exists()
+
+
+def test_with_a_token_index_the_heaviest_row_is_that_of_all(training: Training) -> None:
+    flags = ("--zero_stage", "2", "--dataset.token_index", str(training.root / "indexes"))
+    indexed = training.command("index", *training.flags("any", *flags))
+    assert indexed.returncode == 0, indexed.stderr
+    (file,) = (training.root / "indexes").glob("*.parquet")
+    lengths = pq.read_table(file)["kept_tokens"].to_pylist()
+    done = training.alone("dry-indexed", *flags, "--dry_run")
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line and line[0] != " ")
+    assert lines["rows"].startswith(f"75 in the token index, {sum(lengths) / 75:.0f} tokens")
+    assert f" {max(lengths)} tokens of 512" in lines["heaviest"]
 
 
 def test_a_row_that_does_not_fit_is_found_dry(training: Training) -> None:

@@ -127,7 +127,7 @@ class DatasetConfig(StrictModel):
     `type` and the `*_components`, (JSON file, media directory) below `dataset_root_dir`, name VideoWeave's
     JSON lists, which are read as they are. `dataset_root_dir` null: `WEAVE_DATA_ROOT` of the environment, or
     `data`. `frame_policy` says which frames of a row's `videos` are decoded; `random-sorted` draws anew each
-    epoch.
+    epoch. `token_index`: where `weave-train index --to` wrote; null: beside the manifests.
     """
 
     manifest: str | None = None
@@ -139,6 +139,7 @@ class DatasetConfig(StrictModel):
     finetune_stage_components: list[str] | None = None
     dataset_root_dir: str | None = None
     frame_policy: Literal["linspace", "segment-center", "random-sorted"] = "random-sorted"
+    token_index: str | None = None
 
 
 class FeedConfig(StrictModel):

@@ -8,14 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pyarrow as pa
 
-from weave_data.shard import ShardEntry, num_row_groups
-from weave_data.shard.footers import read_footer
-from weave_data.shard.reader import parse_rows
 from weave_train.feed.source import RowSource, WovenSource
+from weave_train.feed.texts import shard_texts
 
 __all__ = ["lengths_table", "row_lengths"]
 
-_COLUMNS = ("conversations", "num_frames")
 _NUM_THREADS = 16
 
 
@@ -64,22 +61,6 @@ def lengths_table(conversations: pa.ChunkedArray, num_media: pa.ChunkedArray) ->
 def _woven_lengths(source: WovenSource, data_epoch: int) -> pa.Table:
     shards = source.epochs[data_epoch]
     with ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="weave-lengths") as pool:
-        tables = list(pool.map(lambda shard: _shard_texts(source, shard), shards))
+        tables = list(pool.map(lambda shard: list(shard_texts(source, shard)), shards))
     texts = pa.concat_tables(itertools.chain.from_iterable(tables))
     return lengths_table(texts["conversations"], texts["num_frames"])
-
-
-def _shard_texts(source: WovenSource, shard: ShardEntry) -> list[pa.Table]:
-    footer = read_footer(source.store, shard)
-    tables = []
-    for index in range(num_row_groups(shard.rows, source.group_rows)):
-        group = footer.row_group(index)
-        chunks = [group.column(column) for column in range(group.num_columns)]
-        mine = [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in _COLUMNS]
-        starts = [chunk.dictionary_page_offset or chunk.data_page_offset for chunk in mine]
-        stop = max(at + chunk.total_compressed_size for at, chunk in zip(starts, mine, strict=True))
-        data = source.store.get_range(shard.path, min(starts), stop)
-        tables.append(
-            parse_rows(data, min(starts), shard.bytes, footer, index, name=shard.path, columns=list(_COLUMNS))
-        )
-    return tables

@@ -17,15 +17,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from weave_data.errors import ConfigError, VerificationError
+from weave_data.records import Turn
 from weave_train.config import ModelSettings
 from weave_train.rows.pixels import to_pixels
-from weave_train.rows.prompt import IGNORE_INDEX, encode_conversation, fit_to_length, splice_visual
+from weave_train.rows.prompt import (
+    IGNORE_INDEX,
+    Encoded,
+    encode_conversation,
+    fit_to_length,
+    splice_visual,
+)
 from weave_train.towers import num_visual_tokens, tower_spec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Batch", "EncodedRow", "collate", "dummy_batch", "make_row"]
+__all__ = ["Batch", "EncodedRow", "collate", "dummy_batch", "encode_turns", "make_row"]
 
 
 @dataclass(frozen=True)
@@ -93,15 +100,38 @@ def make_row(
     name = f"sample {row['sample_id']}"
     try:
         pixels = to_pixels(row["frames"], settings)
-        encoded = encode_conversation(tokenizer, row["conversations"])
+        encoded = encode_turns(
+            row["conversations"], num_frames=len(pixels), tokenizer=tokenizer, settings=settings
+        )
     except VerificationError as error:
         raise VerificationError(f"{name}: {error}") from error
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from error
-    num_visual = num_visual_tokens(len(pixels), settings)
-    spliced = splice_visual(encoded, num_visual, has_bos=tokenizer.bos_token_id is not None)
-    fitted = fit_to_length(spliced, max_length=settings.llm_max_length, name=name)
+    fitted = fit_to_length(encoded, max_length=settings.llm_max_length, name=name)
     return EncodedRow(row["sample_id"], fitted.input_ids, fitted.labels, pixels)
+
+
+def encode_turns(
+    turns: Sequence[Turn | Mapping[str, str]],
+    *,
+    num_frames: int,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: ModelSettings,
+) -> Encoded:
+    """Ids and labels of a row, visual placeholders in place, before `fit_to_length`; needs no pixels.
+
+    Args:
+        turns: Of the conversation.
+        num_frames: T of the row.
+        tokenizer: The run's.
+        settings: The run's.
+
+    Raises:
+        ConfigError: Turns don't alternate, or nothing is supervised.
+    """
+    encoded = encode_conversation(tokenizer, turns)
+    num_visual = num_visual_tokens(num_frames, settings)
+    return splice_visual(encoded, num_visual, has_bos=tokenizer.bos_token_id is not None)
 
 
 def collate(rows: Sequence[EncodedRow], *, pad_id: int) -> Batch:

@@ -1,6 +1,8 @@
 """`--dry_run`: everything a run needs is loaded, looked at and stepped through once; nothing is kept.
 
-    sampled rows -> template, lengths     heaviest of them -> a full micro-batch of it -> one step at rate 0
+    sampled rows -> template     heaviest row -> a full micro-batch of it -> one step at rate 0
+
+The heaviest row is that of the token index (`weave-train index`), else of the sampled rows.
 
 What would end a run after an hour of loading, a row that does not fit or a batch that takes too much
 memory, ends this in minutes.
@@ -13,12 +15,14 @@ import time
 from dataclasses import dataclass
 
 from weave_train.config import PretrainConfig
+from weave_train.feed import heaviest_row, open_sources, summarize
 from weave_train.launch import Launch
 from weave_train.numbers import memory_bytes
-from weave_train.rows.batch import EncodedRow
+from weave_train.rows.batch import EncodedRow, make_row
 from weave_train.rows.prompt import IGNORE_INDEX, VISUAL_TOKEN_ID
 from weave_train.train.objective import micro_batches, take_step
 from weave_train.train.prepare import PreparedRun, prepare_run
+from weave_train.train.token_lengths import stored_index
 from weave_train.train.totals import RankState, batch_totals
 
 __all__ = ["DryRunReport", "dry_run"]
@@ -35,7 +39,8 @@ class DryRunReport:
         num_steps: Of the real run.
         epoch_steps: Global batches of its first epoch.
         template: One row's tokens as text; what is learnt between `[[` and `]]`.
-        rows: Looked at.
+        rows: Whose lengths are known.
+        is_indexed: These are all rows of a token index; else a sample.
         mean_tokens: Of a row, visual ones included.
         heaviest: Sample id of the row with most tokens.
         heaviest_tokens: Its length.
@@ -52,6 +57,7 @@ class DryRunReport:
     epoch_steps: int
     template: str
     rows: int
+    is_indexed: bool
     mean_tokens: float
     heaviest: str
     heaviest_tokens: int
@@ -66,12 +72,13 @@ class DryRunReport:
     def lines(self) -> list[str]:
         """For people."""
         gib = self.memory_bytes / 2**30
+        origin = "in the token index" if self.is_indexed else "looked at (weave-train index counts all)"
         weight = f"{self.heaviest_tokens} tokens of {self.room}, {self.heaviest_frames} frames"
         outcome = f"loss {self.loss:.4f}, gradient norm {self.grad_norm:.4f}"
         return [
             f"steps        {self.num_steps}, {self.epoch_steps} an epoch",
             f"trained      {self.trained_parameters:,} parameters",
-            f"rows         {self.rows} looked at, {self.mean_tokens:.0f} tokens on average",
+            f"rows         {self.rows} {origin}, {self.mean_tokens:.0f} tokens on average",
             f"heaviest     {self.heaviest}: {weight}",
             f"one step     {outcome}, {self.step_seconds:.2f} s, {gib:.2f} GiB",
             "template, what is learnt in [[ ]]:",
@@ -94,7 +101,9 @@ def dry_run(config: PretrainConfig, launch: Launch) -> DryRunReport:
 
 def _look(run: PreparedRun) -> DryRunReport:
     rows = _sampled(run)
-    heaviest = max(rows, key=lambda row: (len(row.input_ids), len(row.pixels)))
+    indexed = _indexed(run)
+    lengths = [len(row.input_ids) for row in rows]
+    heaviest = indexed.heaviest if indexed else max(rows, key=_weight)
     micro_rows = run.engine.settings.micro_batch_rows
     batches = micro_batches([heaviest] * micro_rows, micro_rows=micro_rows, num_micro_steps=1, vlm=run.vlm)
     totals = batch_totals(
@@ -114,8 +123,9 @@ def _look(run: PreparedRun) -> DryRunReport:
         num_steps=run.num_steps,
         epoch_steps=epoch_steps,
         template=_template(run, rows[0]),
-        rows=len(rows),
-        mean_tokens=sum(len(row.input_ids) for row in rows) / len(rows),
+        rows=indexed.rows if indexed else len(rows),
+        is_indexed=indexed is not None,
+        mean_tokens=indexed.tokens / indexed.rows if indexed else sum(lengths) / len(rows),
         heaviest=heaviest.sample_id,
         heaviest_tokens=len(heaviest.input_ids),
         heaviest_frames=len(heaviest.pixels),
@@ -126,6 +136,41 @@ def _look(run: PreparedRun) -> DryRunReport:
         memory_bytes=memory_bytes(run.launch.device),
         trained_parameters=sum(math.prod(shape) for shape in run.engine.shapes.values()),
     )
+
+
+@dataclass(frozen=True)
+class _Indexed:
+    rows: int
+    tokens: int
+    heaviest: EncodedRow
+
+
+def _indexed(run: PreparedRun) -> _Indexed | None:
+    """From the token indexes, where each data set has one.
+
+    Raises:
+        ConfigError: A row does not fit; names it.
+    """
+    tokenizer, settings = run.vlm.tokenizer, run.vlm.settings
+    summaries, heaviest = [], []
+    for source in open_sources(run.config.dataset, config=run.config):
+        index = stored_index(
+            source, tokenizer=tokenizer, settings=settings, to=run.config.dataset.token_index
+        )
+        if index is None:
+            return None
+        line = index.slice(heaviest_row(index), 1).to_pylist()[0]
+        epoch = line["data_epoch"]
+        group = source.read(epoch, line["shard_index"], line["group_index"], epoch=epoch)
+        row = group.slice(line["row_index"], 1).to_pylist()[0]
+        heaviest.append(make_row(row, tokenizer=tokenizer, settings=settings))
+        summaries.append(summarize(index))
+    rows, tokens = (sum(getattr(summary, name) for summary in summaries) for name in ("rows", "tokens"))
+    return _Indexed(rows, tokens, max(heaviest, key=_weight))
+
+
+def _weight(row: EncodedRow) -> tuple[int, int]:
+    return len(row.input_ids), len(row.pixels)
 
 
 def _sampled(run: PreparedRun) -> list[EncodedRow]:
