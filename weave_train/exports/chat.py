@@ -59,7 +59,9 @@ def _candidate(vlm: VideoLanguageModel, vocabulary: Vocabulary, glue: str) -> Ch
         "GPT_AFTER": gpt_after,
     }
     body = (resources.files("weave_train.exports") / "chat.j2").read_text(encoding="utf-8")
-    template = "".join(f"{{%- set {name} = {json.dumps(value)} -%}}\n" for name, value in names.items()) + body
+    template = (
+        "".join(f"{{%- set {name} = {json.dumps(value)} -%}}\n" for name, value in names.items()) + body
+    )
     same = {
         "one question": _same_ids(vlm, vocabulary, template, _QUESTIONS[:1]),
         "several turns": _same_ids(vlm, vocabulary, template, _QUESTIONS),
