@@ -1,115 +1,78 @@
-"""Answers, one token after another, from the sequence the model was trained on."""
+"""Answers to questions about frames: one, a batch, or piece by piece as they come."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-import torch
-
-from weave_data.errors import ConfigError
-from weave_train.rows.pixels import Frames, to_pixels
-from weave_train.rows.prompt import Encoded, PromptBuilder, encode_prompt, splice_visual
-from weave_train.towers import num_visual_tokens
+from weave_train.models.answer_text import AnswerText
+from weave_train.models.asking import FrameInput, ask
+from weave_train.models.decoding import AnswerOptions, Decoder, evaluating
+from weave_train.rows.prompt import PromptBuilder
 
 if TYPE_CHECKING:
     from weave_train.models.model import VideoLanguageModel
 
-__all__ = ["generate_text"]
+__all__ = ["generate_texts", "stream_text"]
 
 
-@torch.no_grad()
-def generate_text(
+def generate_texts(
     vlm: VideoLanguageModel,
-    frames: Frames,
-    prompt: str | PromptBuilder,
-    *,
-    max_new_tokens: int,
-    temperature: float | None = None,
-    seed: int | None = None,
-) -> str:
-    """Answer a prompt about frames.
-
-    Frames, prompt and splice go through the code that made the training rows.
+    images: Sequence[FrameInput],
+    prompts: Sequence[str | PromptBuilder],
+    options: Sequence[AnswerOptions],
+) -> list[str]:
+    """Answer prompts about frames, all of them at once: each as it would be answered alone.
 
     Args:
-        vlm: In any mode; put in eval mode while this runs.
-        frames: T of them, any T; none for a text-only question.
-        prompt: A builder, or what its `get_prompt` gave.
-        max_new_tokens: At least 1; fewer when the answer ends.
-        temperature: None takes the likeliest token; otherwise tokens are drawn at this temperature.
-        seed: Of the draws; None draws from the process's random stream.
+        vlm: In any mode; in eval mode while this runs.
+        images: Frames of each row; T differs freely, None for text alone.
+        prompts: A builder, or what its `get_prompt` gave, for each.
+        options: For each.
 
     Returns:
-        The answer without control tokens, stripped.
+        Answers without control tokens, stripped.
 
     Raises:
-        ConfigError: Prompt and answer don't fit in `llm_max_length`, or a bad temperature.
+        ConfigError: See `asking.ask`.
+        VerificationError: A frame can't be decoded.
     """
-    if temperature is not None and temperature <= 0:
-        raise ConfigError(
-            f"temperature {temperature}: must be above 0; use do_sample=False for the likeliest token"
-        )
-    pixels = to_pixels(frames, vlm.settings)
-    input_ids = _prompt_ids(vlm, len(pixels), prompt, max_new_tokens)
-    was_training = vlm.core.training
-    vlm.core.eval()
-    try:
-        new_ids = _decode(vlm, pixels, input_ids, max_new_tokens, _Chooser(vlm, temperature, seed))
-    finally:
-        vlm.core.train(was_training)
-    text = vlm.tokenizer.decode(new_ids, skip_special_tokens=True)
-    return str(text).strip()
+    texts = [AnswerText(vlm.tokenizer, row.stop_strings) for row in options]
+    with evaluating(vlm):
+        decoder = Decoder(vlm, ask(vlm, images, prompts), options)
+        while not decoder.is_done:
+            for row, token in enumerate(decoder.step()):
+                if token is None:
+                    continue
+                if not options[row].stop_strings:
+                    texts[row].extend([token])
+                    continue
+                texts[row].add(token)
+                if texts[row].is_stopped:
+                    decoder.end(row)
+    return [text.whole() for text in texts]
 
 
-def _prompt_ids(
-    vlm: VideoLanguageModel, num_frames: int, prompt: str | PromptBuilder, max_new_tokens: int
-) -> torch.Tensor:
-    text_ids = encode_prompt(vlm.tokenizer, prompt)
-    num_visual = num_visual_tokens(num_frames, vlm.settings)
-    limit = vlm.settings.llm_max_length
-    if max_new_tokens < 1 or len(text_ids) + num_visual >= limit:
-        raise ConfigError(
-            f"{num_visual} visual tokens of {num_frames} frames and {len(text_ids)} of text leave no room in "
-            f"llm_max_length {limit} for an answer of {max_new_tokens}; give fewer frames or a shorter prompt"
-        )
-    has_bos = vlm.tokenizer.bos_token_id is not None
-    return splice_visual(Encoded(text_ids, text_ids), num_visual, has_bos=has_bos).input_ids
+def stream_text(
+    vlm: VideoLanguageModel, image: FrameInput, prompt: str | PromptBuilder, options: AnswerOptions
+) -> Iterator[str]:
+    """Pieces of the answer as they come; put together they are what `generate_texts` gives.
 
+    Characters come whole. The model is in eval mode until the iterator is exhausted or closed.
 
-class _Chooser:
-    """Picks the next token from logits."""
-
-    def __init__(self, vlm: VideoLanguageModel, temperature: float | None, seed: int | None) -> None:
-        self.temperature = temperature
-        self.num_tokens = len(vlm.tokenizer)  # embedding rows beyond it are padding
-        self.generator = None if seed is None else torch.Generator().manual_seed(seed)
-
-    def choose(self, logits: torch.Tensor) -> int:
-        known = logits[: self.num_tokens].float().cpu()
-        if self.temperature is None:
-            return int(known.argmax())
-        probabilities = torch.softmax(known / self.temperature, dim=-1)
-        return int(torch.multinomial(probabilities, 1, generator=self.generator))
-
-
-def _decode(
-    vlm: VideoLanguageModel,
-    pixels: torch.Tensor,
-    input_ids: torch.Tensor,
-    max_new_tokens: int,
-    chooser: _Chooser,
-) -> list[int]:
-    core, language_model = vlm.core, vlm.core.language_model
-    features = vlm.encode(pixels if len(pixels) else pixels.new_zeros((1, *pixels.shape[1:])))
-    embeds = core.embed(features, input_ids.unsqueeze(0).to(vlm.device))
-    new_ids: list[int] = []
-    cache: Any = None
-    for _ in range(min(max_new_tokens, vlm.settings.llm_max_length - len(input_ids))):
-        output = language_model(inputs_embeds=embeds, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        token = chooser.choose(output.logits[0, -1])
-        if token == vlm.tokenizer.eos_token_id:
-            break
-        new_ids.append(token)
-        cache = output.past_key_values
-        embeds = language_model.get_input_embeddings()(torch.tensor([[token]], device=vlm.device))
-    return new_ids
+    Raises:
+        WeaveError: As `generate_texts`, when the first piece is asked for.
+    """
+    text = AnswerText(vlm.tokenizer, options.stop_strings)
+    with evaluating(vlm):
+        decoder = Decoder(vlm, ask(vlm, [image], [prompt]), [options])
+        while not decoder.is_done:
+            (token,) = decoder.step()
+            if token is None:
+                continue
+            if piece := text.add(token):
+                yield piece
+            if text.is_stopped:
+                decoder.end(0)
+    if rest := text.finish():
+        yield rest

@@ -11,6 +11,7 @@ Shapes: B rows, S tokens, F frames, P patches per frame, D tower width, E text w
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +20,9 @@ from torch import nn
 
 from weave_data.errors import ConfigError
 from weave_train.config import ModelSettings
-from weave_train.models.generate import generate_text
+from weave_train.models.asking import FrameInput
+from weave_train.models.decoding import AnswerOptions
+from weave_train.models.generate import generate_texts, stream_text
 from weave_train.models.head import logits_of
 from weave_train.models.language import (
     LanguageOptions,
@@ -27,10 +30,10 @@ from weave_train.models.language import (
     embedding_scale,
     embedding_shape,
 )
+from weave_train.models.likelihood import string_probabilities
 from weave_train.models.projector import build_projector
 from weave_train.models.vision import VisionTower, build_tower, tower_sha256
 from weave_train.rows.batch import Batch
-from weave_train.rows.pixels import Frames
 from weave_train.rows.prompt import IGNORE_INDEX, VISUAL_TOKEN_ID, PromptBuilder
 from weave_train.towers import num_visual_tokens
 
@@ -168,25 +171,44 @@ class VideoLanguageModel:
         """Start a conversation in the format the run was trained with."""
         return PromptBuilder(system_prompt, eos_token=self.tokenizer.eos_token)
 
-    def generate(
+    def generate(self, image: FrameInput, prompt_text: str | PromptBuilder, **options: Any) -> str:
+        """Answer a prompt about an image, frames, or neither.
+
+        Args:
+            image: A PIL image, bytes of an image file, uint8[H, W, 3], a list of these, uint8[T, H, W, 3],
+                or None.
+            prompt_text: A builder, or what its `get_prompt` gave; other text is taken literally.
+            **options: Fields of `decoding.AnswerOptions`: `max_new_tokens`, `do_sample`, `temperature`, ...
+
+        Raises:
+            WeaveError: See `generate.generate_texts`.
+        """
+        return generate_texts(self, [image], [prompt_text], [AnswerOptions.of(options)])[0]
+
+    def stream(self, image: FrameInput, prompt_text: str | PromptBuilder, **options: Any) -> Iterator[str]:
+        """Pieces of what `generate` gives, as they come."""
+        return stream_text(self, image, prompt_text, AnswerOptions.of(options))
+
+    def generate_batch(
         self,
-        frames: Frames,
-        prompt_text: str | PromptBuilder,
-        *,
-        do_sample: bool = False,
-        max_new_tokens: int = 512,
-        temperature: float = 1.0,
-        seed: int | None = None,
-    ) -> str:
-        """Answer a prompt about frames; see `generate.generate_text`."""
-        return generate_text(
-            self,
-            frames,
-            prompt_text,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature if do_sample else None,
-            seed=seed,
-        )
+        images: Sequence[FrameInput],
+        prompts: Sequence[str | PromptBuilder],
+        return_string_probabilities: Sequence[str] | None = None,
+        **options: Any,
+    ) -> list[str] | list[list[float]]:
+        """Answer prompts in one batch, each as `generate` would.
+
+        Args:
+            images: Of each row, as `generate` takes them; T differs freely.
+            prompts: One for each.
+            return_string_probabilities: Instead of texts, the probability of each of these strings as
+                the beginning of each answer, normalised over them; see `likelihood`.
+            **options: As `generate`; a `seed` is every row's own.
+        """
+        chosen = AnswerOptions.of(options)
+        if return_string_probabilities is not None:
+            return string_probabilities(self, images, prompts, return_string_probabilities)
+        return generate_texts(self, images, prompts, [chosen] * len(prompts))
 
 
 def build_model(

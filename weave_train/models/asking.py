@@ -1,0 +1,154 @@
+"""Questions about frames become one batch, padded on the left, so that every row goes on at its end.
+
+    rows  input_ids  PAD PAD <s> V V In : ...     V = VISUAL_TOKEN_ID
+          mask       0   0   1   1 1 1  1
+          position   0   0   0   1 2 3  4
+
+Frames, prompt and splice go through the code that made the training rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from weave_data.errors import ConfigError, WeaveError
+from weave_train.rows.pixels import Frames, to_pixels
+from weave_train.rows.prompt import Encoded, PromptBuilder, encode_prompt, splice_visual
+from weave_train.towers import num_visual_tokens
+
+if TYPE_CHECKING:
+    from weave_train.models.model import VideoLanguageModel
+
+__all__ = ["Asked", "FrameInput", "as_frames", "ask", "embed_asked", "stop_token_ids"]
+
+FrameInput = Frames | Image.Image | bytes | Sequence[npt.NDArray[np.uint8]] | None
+"""PIL image, bytes of an image file, uint8[H, W, 3], a list of these, uint8[T, H, W, 3], or None."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A batch of prompts.
+
+    `input_ids` int64[B, S] with the visual placeholders in place; `attention_mask` bool[B, S], False on
+    padding; `pixels` uint8[F, C, px, px] of all rows, in row order; `lengths` of the B rows in tokens.
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    pixels: torch.Tensor
+    lengths: tuple[int, ...]
+
+    @property
+    def position_ids(self) -> torch.Tensor:
+        """int64[B, S]: each row counts from its own first token."""
+        return (self.attention_mask.cumsum(-1) - 1).clamp_min(0)
+
+
+def stop_token_ids(vlm: VideoLanguageModel) -> frozenset[int]:
+    """Tokens that end an answer."""
+    return frozenset({int(vlm.tokenizer.eos_token_id)})
+
+
+def as_frames(image: FrameInput) -> Frames:
+    """One image, many or none as a sequence of frames.
+
+    Raises:
+        ConfigError: Of another type.
+    """
+    if image is None:
+        return []
+    if isinstance(image, Image.Image):
+        return [image]
+    if isinstance(image, bytes):
+        return [image]
+    if isinstance(image, np.ndarray):
+        return image[None] if image.ndim == 3 else image
+    if isinstance(image, (list, tuple)):
+        return [_as_frame(frame) for frame in image]
+    raise ConfigError(_wrong_type(image))
+
+
+def _as_frame(frame: object) -> Any:
+    if isinstance(frame, (bytes, Image.Image)):
+        return frame
+    if isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[-1] == 3:
+        return Image.fromarray(frame)
+    raise ConfigError(_wrong_type(frame))
+
+
+def _wrong_type(value: object) -> str:
+    shape = f" {value.dtype}{list(value.shape)}" if isinstance(value, (np.ndarray, torch.Tensor)) else ""
+    hint = "; read a video with frames_from_video" if isinstance(value, str) else ""
+    return (
+        f"frames: {type(value).__name__}{shape} is no image; give a PIL image, the bytes of an image file, "
+        f"uint8[H, W, 3], a list of these, uint8[T, H, W, 3], or None for text alone{hint}"
+    )
+
+
+def ask(
+    vlm: VideoLanguageModel, images: Sequence[FrameInput], prompts: Sequence[str | PromptBuilder]
+) -> Asked:
+    """Encode prompts, one for each entry of `images`.
+
+    Args:
+        vlm: Whose tokenizer and settings are used.
+        images: Frames of each row; T differs freely, None for text alone.
+        prompts: A builder, or what its `get_prompt` gave.
+
+    Raises:
+        ConfigError: Another number of prompts than of entries, none at all, something of a wrong type, or
+            a prompt that leaves no room for an answer; names the row where there are several.
+        VerificationError: A frame can't be decoded.
+    """
+    if isinstance(prompts, (str, PromptBuilder)) or len(images) != len(prompts) or not prompts:
+        given = 1 if isinstance(prompts, (str, PromptBuilder)) else len(prompts)
+        raise ConfigError(f"{len(images)} entries of frames and {given} prompts; give one prompt for each")
+    rows = []
+    for index, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
+        try:
+            rows.append(_ask_one(vlm, image, prompt))
+        except WeaveError as error:
+            if len(prompts) == 1:
+                raise
+            raise type(error)(f"row {index} of {len(prompts)}: {error}") from error
+    longest = max(len(ids) for ids, _ in rows)
+    input_ids = torch.full((len(rows), longest), int(vlm.tokenizer.pad_token_id), dtype=torch.int64)
+    attention_mask = torch.zeros((len(rows), longest), dtype=torch.bool)
+    for row, (ids, _) in enumerate(rows):
+        input_ids[row, longest - len(ids) :] = ids
+        attention_mask[row, longest - len(ids) :] = True
+    pixels = torch.cat([pixels for _, pixels in rows])
+    return Asked(input_ids, attention_mask, pixels, tuple(len(ids) for ids, _ in rows))
+
+
+def _ask_one(
+    vlm: VideoLanguageModel, image: FrameInput, prompt: str | PromptBuilder
+) -> tuple[torch.Tensor, torch.Tensor]:
+    if not isinstance(prompt, (str, PromptBuilder)):
+        raise ConfigError(f"prompt: {type(prompt).__name__} is neither text nor a prompt builder")
+    pixels = to_pixels(as_frames(image), vlm.settings)
+    text_ids = encode_prompt(vlm.tokenizer, prompt)
+    num_visual = num_visual_tokens(len(pixels), vlm.settings)
+    limit = vlm.settings.llm_max_length
+    if len(text_ids) + num_visual >= limit:
+        raise ConfigError(
+            f"{num_visual} visual tokens of {len(pixels)} frames and {len(text_ids)} of text leave no room "
+            f"in llm_max_length {limit} for an answer; give fewer frames or a shorter prompt"
+        )
+    has_bos = vlm.tokenizer.bos_token_id is not None
+    return splice_visual(Encoded(text_ids, text_ids), num_visual, has_bos=has_bos).input_ids, pixels
+
+
+@torch.no_grad()
+def embed_asked(vlm: VideoLanguageModel, asked: Asked) -> torch.Tensor:
+    """Embed a batch with one call of the tower: [B, S, E]."""
+    # a blank frame where the batch has none: no placeholder takes it
+    pixels = asked.pixels if len(asked.pixels) else asked.pixels.new_zeros((1, *asked.pixels.shape[1:]))
+    return vlm.core.embed(vlm.encode(pixels), asked.input_ids.to(vlm.device))
