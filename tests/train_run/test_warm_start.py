@@ -206,3 +206,36 @@ def test_a_hub_id_is_read_from_the_hubs_cache(
     flags = {"model.init_from_model": "mine+1b", "model.repo_id": "me/models"}
     find_donor(config(tmp_path, arch="no-align+gelu-mlp", **flags), recipe="l4").give(vlm)
     assert_equal(weights_of(vlm, "projector"), weights_of(source, "projector"))
+
+
+def test_a_token_is_sent_to_the_hub_only_when_it_asks_for_one(tmp_path: Path, monkeypatch) -> None:
+    from huggingface_hub.errors import GatedRepoError
+    from requests import Response
+
+    sent = []
+
+    def download(repository: str, filename: str, *, token: str | bool) -> str:
+        sent.append(token)
+        if repository == "me/gated" and token is False:
+            raise GatedRepoError("gated", response=Response())
+        return f"{repository}/{filename}"
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setenv("MY_TOKEN", "hf_mine")
+    for name, repository, tokens in (
+        ("prism-gemma-instruct+2b+siglip", None, [False]),
+        ("mine+1b", "me/gated", [False, "hf_mine"]),
+    ):
+        sent.clear()
+        flags = {"model.init_from_model": name, "model.repo_id": repository, "hf_token": "MY_TOKEN"}
+        donor = find_donor(config(tmp_path, arch="no-align+gelu-mlp", **flags), recipe="l4")
+        assert sent == tokens
+        place = repository or "RylanSchaeffer/prismatic-vlms"
+        folder = name.removeprefix("prism-")
+        assert str(donor.file) == f"{place}/{folder}/checkpoints/latest-checkpoint.pt"
+
+
+def test_an_unknown_published_id_names_the_nearest(tmp_path: Path) -> None:
+    flags = {"model.init_from_model": "prism-clip+8b"}
+    with pytest.raises(ConfigError, match="init_from_model: .*did you mean 'prism-clip"):
+        find_donor(config(tmp_path, arch="no-align+gelu-mlp", **flags), recipe="l4")

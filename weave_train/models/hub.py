@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from weave_data.errors import ConfigError, DeviceError
 from weave_train.language_source import LanguageSource
 
-__all__ = ["first_line", "from_published", "read_token"]
+__all__ = ["fetch_file", "first_line", "from_published", "read_token"]
 
 T = TypeVar("T")
 
@@ -54,6 +54,29 @@ def from_published(
             f"{source.flag}: {what} in {source.location!r} can't be used: {first_line(error)}; it must be a "
             "causal language model that transformers knows without code from elsewhere"
         ) from error
+
+
+def fetch_file(repository: str, filename: str, *, hf_token: str | None = None) -> Path:
+    """One file of a repository: from the hub's cache, else downloaded.
+
+    Args:
+        repository: `owner/name`.
+        filename: Within it.
+        hf_token: As `from_published` takes it.
+
+    Raises:
+        OSError, HfHubHTTPError: As `hf_hub_download` does.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(hf_hub_download(repository, filename, token=False))
+    except HfHubHTTPError as error:
+        token = read_token(hf_token) if _is_gated(error) else None
+        if token is None:
+            raise
+    return Path(hf_hub_download(repository, filename, token=token))
 
 
 def read_token(hf_token: str | None) -> str | None:

@@ -23,9 +23,9 @@ from weave_train.checkpoint.layout import Checkpoint, find_checkpoint_at
 from weave_train.checkpoint.prismatic import read_prismatic
 from weave_train.checkpoint.run_files import fetch_run_files, read_run_file
 from weave_train.config import PretrainConfig
-from weave_train.config.hub_token import read_hub_token
 from weave_train.config.published import published_model
 from weave_train.loading import load_weights, model_parts
+from weave_train.models.hub import fetch_file
 from weave_train.models.model import VideoLanguageModel
 from weave_train.models.parts import PARTS, Part
 from weave_train.models.tokenizer import load_tokenizer
@@ -161,24 +161,18 @@ def _named(config: PretrainConfig, name: str, *, flag: str, parts: tuple[Part, .
 
 def _from_hub(config: PretrainConfig, model_id: str) -> Path:
     """VideoWeave's own place for trained models."""
-    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     repository, folder = _hub_place(config, model_id)
-    token = read_hub_token(config.hf_token)
+    filename = f"{folder}/checkpoints/latest-checkpoint.pt"
     try:
-        found = hf_hub_download(
-            repository,
-            f"{folder}/checkpoints/latest-checkpoint.pt",
-            token=token,
-        )
+        return fetch_file(repository, filename, hf_token=config.hf_token)
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DeviceError(
             f"model.init_from_model: {model_id!r} can't be had from {repository}: {reason}; check the id and "
             "the network, or give a local .pt file or run directory"
         ) from error
-    return Path(found)
 
 
 def _hub_place(config: PretrainConfig, model_id: str) -> tuple[str, str]:
