@@ -19,6 +19,7 @@ PAGE = (ROOT / "docs" / "from-videoweave.md").read_text(encoding="utf-8")
 BASE = ["--model.type", "videoweave-l8", "--dataset.manifest", "s3://my-bucket/woven/l8/manifest.json"]
 NOT_THERE = {"--val_dataset.eval_interval", "--val_dataset.lmms_eval_list"}
 """Named as missing."""
+OF_EXPORT = {"--format hf"}
 
 
 def blocks(language: str) -> list[str]:
@@ -34,7 +35,7 @@ def commands() -> list[str]:
 def flags() -> list[str]:
     """Spans of flags, without the wildcards: `--model.*` is any."""
     spans = re.findall(r"`(--[a-z][^`]*)`", PAGE)
-    return sorted({span for span in spans if "*" not in span and span not in NOT_THERE})
+    return sorted({span for span in spans if "*" not in span and span not in NOT_THERE | OF_EXPORT})
 
 
 def load(words: list[str]) -> PretrainConfig:
