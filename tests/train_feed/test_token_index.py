@@ -28,9 +28,10 @@ from weave_train.feed import (
     write_index,
 )
 from weave_train.models.tokenizer import train_caption_tokenizer
-from weave_train.rows import batch as rows_module
+from weave_train.rows import prompt as rows_module
 from weave_train.rows.batch import EncodedRow, make_row
-from weave_train.rows.prompt import VISUAL_TOKEN_ID, Encoded, splice_visual
+from weave_train.rows.placement import splice_visual
+from weave_train.rows.prompt import VISUAL_TOKEN_ID, Encoded
 from weave_train.train.token_lengths import index_data_sets
 
 SETTINGS = ModelSettings(precision="fp32", llm_max_length=256)
@@ -157,8 +158,8 @@ def test_what_changes_a_length_changes_the_key(
     tokenizer("padding and truncation set in passing", padding="max_length", max_length=40, truncation=True)
     assert index_key(long, tokenizer, SETTINGS) == ours
 
-    def after_the_text(encoded: Encoded, num_visual: int, *, has_bos: bool) -> Encoded:
-        moved = splice_visual(encoded, num_visual, has_bos=has_bos)
+    def after_the_text(encoded: Encoded, num_visual: int, *, start: int) -> Encoded:
+        moved = splice_visual(encoded, num_visual, start=start)
         return Encoded(moved.input_ids.roll(-num_visual), moved.labels.roll(-num_visual))
 
     monkeypatch.setattr(rows_module, "splice_visual", after_the_text)

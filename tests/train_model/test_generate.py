@@ -14,7 +14,7 @@ from tiny_rows import CAPTIONS, jpeg
 from weave_data.errors import ConfigError
 from weave_train.config import ModelSettings
 from weave_train.models.model import VideoLanguageModel, build_model
-from weave_train.rows.prompt import VISUAL_TOKEN_ID, encode_prompt
+from weave_train.rows.prompt import VISUAL_TOKEN_ID
 
 FRAMES = [jpeg((200, 30, 30)), jpeg((30, 30, 200))]
 
@@ -44,7 +44,7 @@ def test_generation_equals_teacher_forcing(talkative: VideoLanguageModel, monkey
     talkative.generate(FRAMES, question(talkative), max_new_tokens=24)
     (new_ids,) = said
     assert len(set(new_ids)) > 3
-    prompt = encode_prompt(talkative.tokenizer, question(talkative))
+    prompt = talkative.prompts.encode_prompt(question(talkative))
     ids = torch.cat([prompt[:1], torch.full((8,), VISUAL_TOKEN_ID), prompt[1:], torch.tensor(new_ids)])
     from weave_train.rows.pixels import to_pixels
 

@@ -15,7 +15,7 @@ from weave_train.config import ModelSettings
 from weave_train.models.likelihood import score_answers, string_probabilities
 from weave_train.models.model import VideoLanguageModel
 from weave_train.rows.pixels import to_pixels
-from weave_train.rows.prompt import VISUAL_TOKEN_ID, encode_prompt
+from weave_train.rows.prompt import VISUAL_TOKEN_ID
 
 STRINGS = ["A", "B", "C", "D", "E", "F", "True", "False", "Yes", "No", "a red circle"]
 
@@ -28,7 +28,7 @@ def speaker(request: pytest.FixtureRequest, settings: ModelSettings, tokenizer: 
 def logits_by_hand(vlm: VideoLanguageModel, image: Any, prompt: str, answer: list[int]) -> torch.Tensor:
     """One row, no padding, no cache: log-probabilities [len(answer), V] of what follows the prompt."""
     frames = [] if image is None else [image] if isinstance(image, bytes) else image
-    ids = encode_prompt(vlm.tokenizer, prompt)
+    ids = vlm.prompts.encode_prompt(prompt)
     ids = torch.cat([ids[:1], torch.full((4 * len(frames),), VISUAL_TOKEN_ID), ids[1:], torch.tensor(answer)])
     pixels = to_pixels(frames or VIDEO[:1], vlm.settings)
     with torch.no_grad():

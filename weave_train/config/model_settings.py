@@ -32,6 +32,8 @@ class ModelSettings(StrictModel):
         rope_scaling_factor: F, by which the language model's positions are extended; see `models.rope`.
         rope_scaling_type: How.
         num_frames: Frames `frames_from_video` takes for one video; T of a training row is its own.
+        prompt_format: conversations as VideoWeave writes them, or in the model's own chat format.
+        visual_placement: Where frames stand in the prompt; see `rows.placement`.
         seed: Of every random weight.
         precision: Of compute; trained weights have an fp32 master.
         frame_policy: Which frames of a clip the run was trained on; a video that is asked about is
@@ -50,6 +52,8 @@ class ModelSettings(StrictModel):
     rope_scaling_factor: Annotated[float, Field(ge=1)] | None = None
     rope_scaling_type: RopeScaling = "dynamic"
     num_frames: Annotated[int, Field(ge=1)] = 8
+    prompt_format: Literal["legacy", "native"] = "legacy"
+    visual_placement: Literal["after-bos", "in-place", "per-clip"] = "after-bos"
     seed: Annotated[int, Field(ge=0)] = 7
     precision: Literal["fp32", "bf16"] = "bf16"
     frame_policy: Literal["linspace", "segment-center", "random-sorted", "fps"] = "linspace"

@@ -22,7 +22,7 @@ def find_problems(config: PretrainConfig, baseline: PretrainConfig) -> list[str]
     found = _language_problems(config, baseline)
     found += dataset_problems(config.dataset, batch_rows=config.hyper.global_batch_size)
     found += tracking_problems(config)
-    found += _stage_problems(config)
+    found += _stage_problems(config) + _frame_problems(config)
     return found + _engine_problems(config)
 
 
@@ -72,6 +72,17 @@ def _stage_problems(config: PretrainConfig) -> list[str]:
         found.append("num_ranks: required with --launcher ray: how many workers Ray Train starts")
     if config.max_restarts and config.launcher != "ray":
         found.append("max_restarts: only --launcher ray starts ranks anew")
+    return found
+
+
+def _frame_problems(config: PretrainConfig) -> list[str]:
+    found = []
+    if config.dataset.shuffle_frames and config.model.visual_placement == "per-clip":
+        found.append(
+            "dataset.shuffle_frames: shuffled frames are no clips; --model.visual_placement in-place"
+        )
+    if config.val_dataset.shuffle_frames:
+        found.append("val_dataset.shuffle_frames: follows --dataset.shuffle_frames; leave it out")
     return found
 
 

@@ -61,6 +61,8 @@ class ModelConfig(StrictModel):
     in fp32; false, VideoWeave's default, sums them in bf16, at half the traffic. `llm_weights`: `pretrained`,
     `random` or a local copy of a named model. `rope_scaling_factor`: a language model takes that many times
     the tokens it has positions for. `attention`: null is SDPA where the language model has it.
+    `prompt_format`: `legacy`, VideoWeave's strings, or `native`, the model's own chat format.
+    `visual_placement`: all frames after BOS, in place of `<image>`, or a block for each clip.
     """
 
     type: str = DEFAULT_MODEL_TYPE
@@ -71,6 +73,8 @@ class ModelConfig(StrictModel):
     llm_backbone_id: str = "vicuna-v15-7b"
     image_resize_strategy: Literal["letterbox", "resize-crop", "resize-naive"] = "letterbox"
     llm_max_length: Count = 2048
+    prompt_format: Literal["legacy", "native"] = "legacy"
+    visual_placement: Literal["after-bos", "in-place", "per-clip"] = "after-bos"
 
     align_epochs: Count = 1
     align_max_steps: Count | None = None
@@ -127,7 +131,9 @@ class DatasetConfig(StrictModel):
     `type` and the `*_components`, (JSON file, media directory) below `dataset_root_dir`, name VideoWeave's
     JSON lists, which are read as they are. `dataset_root_dir` null: `WEAVE_DATA_ROOT` of the environment, or
     `data`. `frame_policy` says which frames of a row's `videos` are decoded; `random-sorted` draws anew each
-    epoch. `token_index`: where `weave-train index --to` wrote; null: beside the manifests.
+    epoch. `token_index`: where `weave-train index --to` wrote; null: beside the manifests. `shuffle_frames`
+    puts the frames of all clips of a sample in one order drawn from the seed and the sample id, the same in
+    every epoch; validation rows, too.
     """
 
     manifest: str | None = None
@@ -140,6 +146,7 @@ class DatasetConfig(StrictModel):
     dataset_root_dir: str | None = None
     frame_policy: Literal["linspace", "segment-center", "random-sorted"] = "random-sorted"
     token_index: str | None = None
+    shuffle_frames: bool = False
 
 
 class FeedConfig(StrictModel):

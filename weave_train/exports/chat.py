@@ -11,9 +11,9 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 
+from weave_data.errors import ConfigError
 from weave_train.exports.vocabulary import IMAGE_TOKEN, Vocabulary
 from weave_train.models.model import VideoLanguageModel
-from weave_train.rows.prompt import encode_prompt
 
 __all__ = ["Chat", "build_chat"]
 
@@ -36,7 +36,17 @@ class Chat:
 
 
 def build_chat(vlm: VideoLanguageModel, vocabulary: Vocabulary) -> Chat:
-    """Make a template of the run's prompt format, with the glue that fits its tokenizer best."""
+    """Make a template of the run's prompt format, with the glue that fits its tokenizer best.
+
+    Raises:
+        ConfigError: The run's frames stand elsewhere than after BOS.
+    """
+    placement = vlm.settings.visual_placement
+    if placement != "after-bos":
+        raise ConfigError(
+            f"model.visual_placement: {placement!r} can't be written as a chat template, which puts frames "
+            "after BOS; export this run with --format prismatic"
+        )
     candidates = [_candidate(vlm, vocabulary, glue) for glue in ("", " ")]
     return max(candidates, key=lambda chat: (chat.same_ids["one question"], sum(chat.same_ids.values())))
 
@@ -46,11 +56,16 @@ def _candidate(vlm: VideoLanguageModel, vocabulary: Vocabulary, glue: str) -> Ch
     builder = vlm.get_prompt_builder()
     for role in ("human", "gpt", "human"):
         builder.add_turn(role, _MARK)
-    eos = vlm.tokenizer.eos_token
-    pieces = [segment.text + (eos if segment.ends_turn else "") for segment in builder.segments]
+    strips, bos = vlm.prompts.turns.strips_prompt, vlm.tokenizer.bos_token or ""
+    pieces = [
+        segment.text.rstrip() if strips and not segment.is_supervised else segment.text
+        for segment in builder.segments
+    ]
+    writes_bos = bool(vlm.prompts.opening_ids) or bool(bos and pieces[0].startswith(bos))
+    pieces[0] = pieces[0].removeprefix(bos)
     (first, human_after), (gpt, gpt_after), (later, _) = (piece.split(_MARK) for piece in pieces)
     names = {
-        "BOS": vlm.tokenizer.bos_token or "",
+        "BOS": bos if writes_bos else "",
         "IMAGE": IMAGE_TOKEN,
         "FIRST_BEFORE": glue + first,
         "LATER_BEFORE": glue + later,
@@ -84,6 +99,5 @@ def _same_ids(
     tokenizer = vocabulary.tokenizer
     text = tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False)
     ids = tokenizer(text, add_special_tokens=False).input_ids
-    return [token for token in ids if token != vocabulary.image_id] == encode_prompt(
-        vlm.tokenizer, builder
-    ).tolist()
+    ours = vlm.prompts.encode_prompt(builder).tolist()
+    return [token for token in ids if token != vocabulary.image_id] == ours

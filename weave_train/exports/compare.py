@@ -18,7 +18,7 @@ from weave_data.errors import VerificationError
 from weave_train.exports.vocabulary import Vocabulary
 from weave_train.models.model import VideoLanguageModel
 from weave_train.rows.pixels import to_pixels
-from weave_train.rows.prompt import VISUAL_TOKEN_ID, Encoded, encode_prompt, splice_visual
+from weave_train.rows.prompt import VISUAL_TOKEN_ID
 from weave_train.towers import num_visual_tokens
 
 __all__ = ["GREEDY_TOKENS", "TOLERANCE", "ComparedRow", "Loaded", "compare_models"]
@@ -102,10 +102,8 @@ def _noise(num_frames: int, *, seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]
 def _prompt_ids(vlm: VideoLanguageModel, num_frames: int, question: str) -> torch.Tensor:
     builder = vlm.get_prompt_builder()
     builder.add_turn("human", question)
-    text = encode_prompt(vlm.tokenizer, builder)
     num_visual = num_visual_tokens(num_frames, vlm.settings)
-    has_bos = vlm.tokenizer.bos_token_id is not None
-    return splice_visual(Encoded(text, text), num_visual, has_bos=has_bos).input_ids
+    return vlm.prompts.encode_prompt(builder, [num_visual] if num_visual else [])
 
 
 def _compare_row(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from weave_train.models.language import VOCABULARY_MULTIPLE, embedding_shape
+from weave_train.languages import round_up
+from weave_train.models.language import embedding_shape
 from weave_train.models.model import VideoLanguageModel
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ def export_vocabulary(vlm: VideoLanguageModel) -> Vocabulary:
     image_id = int(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
     rows = embedding_shape(vlm.core.language_model)[0]
     if image_id >= rows:
-        rows = -(-(image_id + 1) // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
-    return Vocabulary(tokenizer, image_id, len(vlm.tokenizer), rows, (int(vlm.tokenizer.eos_token_id),))
+        rows = round_up(image_id + 1)
+    return Vocabulary(tokenizer, image_id, len(vlm.tokenizer), rows, vlm.prompts.stop_token_ids)
 
 
 def padded_rows(weight: torch.Tensor, num_rows: int) -> torch.Tensor:

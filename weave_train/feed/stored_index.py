@@ -36,6 +36,7 @@ _PROBES: tuple[tuple[str, ...], ...] = (
     ("<image>\nWhat moves?", "A red dot, 3 times."),
     ("Compare <image> and <image>.", "Ça va:  </s> <s>\t", " and then?\n", "Nothing."),
 )
+_PROBED_CLIPS: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (3,), (2, 1))
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class IndexPlace:
 def index_key(source: WovenSource, tokenizer: PreTrainedTokenizerBase, settings: ModelSettings) -> str:
     """Hash of everything an index depends on."""
     probes = [
-        _probe(values, num_frames, tokenizer, settings) for values in _PROBES for num_frames in (0, 1, 2, 3)
+        _probe(values, clip_frames, tokenizer, settings)
+        for values in _PROBES
+        for clip_frames in _PROBED_CLIPS
     ]
     parts = [
         _INDEX_VERSION,
@@ -114,11 +117,14 @@ def write_index(place: IndexPlace, index: pa.Table) -> None:
 
 
 def _probe(
-    values: tuple[str, ...], num_frames: int, tokenizer: PreTrainedTokenizerBase, settings: ModelSettings
+    values: tuple[str, ...],
+    clip_frames: tuple[int, ...],
+    tokenizer: PreTrainedTokenizerBase,
+    settings: ModelSettings,
 ) -> Any:
     turns = [{"from": ("human", "gpt")[index % 2], "value": value} for index, value in enumerate(values)]
     try:
-        encoded = encode_turns(turns, num_frames=num_frames, tokenizer=tokenizer, settings=settings)
+        encoded = encode_turns(turns, clip_frames=clip_frames, tokenizer=tokenizer, settings=settings)
     except ConfigError as error:
         return str(error)  # refused is an answer, too
     return [encoded.input_ids.tolist(), encoded.labels.tolist()]

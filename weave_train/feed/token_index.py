@@ -22,6 +22,7 @@ from weave_train.config import ModelSettings
 from weave_train.feed.source import WovenSource
 from weave_train.feed.texts import shard_texts
 from weave_train.rows.batch import encode_turns
+from weave_train.rows.placement import clip_frames
 from weave_train.rows.prompt import IGNORE_INDEX, VISUAL_TOKEN_ID, fit_to_length
 
 if TYPE_CHECKING:
@@ -203,7 +204,9 @@ def _count_shard(
     data_epoch, shard_index = place
     shard = source.epochs[data_epoch][shard_index]
     lines = []
-    for group_index, table in zip(groups, shard_texts(source, shard, groups=groups), strict=True):
+    with_clips = settings.visual_placement == "per-clip"
+    tables = shard_texts(source, shard, groups=groups, with_clips=with_clips)
+    for group_index, table in zip(groups, tables, strict=True):
         for row_index, row in enumerate(table.to_pylist()):
             counts = _count_row(row, tokenizer=tokenizer, settings=settings)
             lines.append((data_epoch, shard_index, group_index, row_index, row["num_frames"], *counts))
@@ -216,7 +219,10 @@ def _count_row(
 ) -> tuple[int, int, int, int]:
     try:
         whole = encode_turns(
-            row["conversations"], num_frames=row["num_frames"], tokenizer=tokenizer, settings=settings
+            row["conversations"],
+            clip_frames=clip_frames(row["num_frames"], row.get("frame_clip")),
+            tokenizer=tokenizer,
+            settings=settings,
         )
     except ConfigError:  # no answer, or turns out of turn
         return 0, 0, 0, 0

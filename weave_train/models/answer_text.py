@@ -19,11 +19,15 @@ class AnswerText:
     Args:
         tokenizer: Of the model.
         stop_strings: None of them is in the text.
+        opening: What the model says before every answer; not in the text.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop_strings: Sequence[str] = ()) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, stop_strings: Sequence[str] = (), *, opening: str = ""
+    ) -> None:
         self._tokenizer = tokenizer
         self._stop_strings = stop_strings
+        self._opening = opening
         self._ids: list[int] = []
         self._given = ""
         self.is_stopped = False
@@ -33,6 +37,11 @@ class AnswerText:
         """Tokens added so far."""
         return len(self._ids)
 
+    @property
+    def may_stop(self) -> bool:
+        """There are stop strings to look for."""
+        return bool(self._stop_strings)
+
     def add(self, token_id: int) -> str:
         """Add a token; return the text that no later token can change.
 
@@ -41,6 +50,8 @@ class AnswerText:
         """
         self._ids.append(token_id)
         text = self._decode()
+        if self._opening and self._opening.startswith(text.strip()):
+            return ""
         if self._stop_strings and self._cut(text) != text:
             self.is_stopped = True
             return self._give(self._cut(text).strip())
@@ -64,7 +75,8 @@ class AnswerText:
         decoded = self._tokenizer.decode(
             self._ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
-        return str(decoded)
+        said = str(decoded).lstrip() if self._opening else str(decoded)
+        return said.removeprefix(self._opening)
 
     def _cut(self, text: str) -> str:
         found = [at for stop in self._stop_strings if (at := text.find(stop)) >= 0]

@@ -20,7 +20,7 @@ from PIL import Image
 
 from weave_data.errors import ConfigError, WeaveError
 from weave_train.rows.pixels import Frames, to_pixels
-from weave_train.rows.prompt import Encoded, PromptBuilder, encode_prompt, splice_visual
+from weave_train.rows.prompt import PromptBuilder
 from weave_train.towers import num_visual_tokens
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Asked:
 
 def stop_token_ids(vlm: VideoLanguageModel) -> frozenset[int]:
     """Tokens that end an answer."""
-    return frozenset({int(vlm.tokenizer.eos_token_id)})
+    return frozenset(vlm.prompts.stop_token_ids)
 
 
 def as_frames(image: FrameInput) -> Frames:
@@ -134,16 +134,16 @@ def _ask_one(
     if not isinstance(prompt, (str, PromptBuilder)):
         raise ConfigError(f"prompt: {type(prompt).__name__} is neither text nor a prompt builder")
     pixels = to_pixels(as_frames(image), vlm.settings)
-    text_ids = encode_prompt(vlm.tokenizer, prompt)
     num_visual = num_visual_tokens(len(pixels), vlm.settings)
+    input_ids = vlm.prompts.encode_prompt(prompt, [num_visual] if num_visual else [])
     limit = vlm.settings.llm_max_length
-    if len(text_ids) + num_visual >= limit:
+    if len(input_ids) >= limit:
+        num_text = len(input_ids) - num_visual
         raise ConfigError(
-            f"{num_visual} visual tokens of {len(pixels)} frames and {len(text_ids)} of text leave no room "
+            f"{num_visual} visual tokens of {len(pixels)} frames and {num_text} of text leave no room "
             f"in llm_max_length {limit} for an answer; give fewer frames or a shorter prompt"
         )
-    has_bos = vlm.tokenizer.bos_token_id is not None
-    return splice_visual(Encoded(text_ids, text_ids), num_visual, has_bos=has_bos).input_ids, pixels
+    return input_ids, pixels
 
 
 @torch.no_grad()

@@ -37,14 +37,14 @@ def generate_texts(
         ConfigError: See `asking.ask`.
         VerificationError: A frame can't be decoded.
     """
-    texts = [AnswerText(vlm.tokenizer, row.stop_strings) for row in options]
+    texts = [_answer_text(vlm, row) for row in options]
     with evaluating(vlm):
         decoder = Decoder(vlm, ask(vlm, images, prompts), options)
         while not decoder.is_done:
             for row, token in enumerate(decoder.step()):
                 if token is None:
                     continue
-                if not options[row].stop_strings:
+                if not texts[row].may_stop:
                     texts[row].extend([token])
                     continue
                 texts[row].add(token)
@@ -63,7 +63,7 @@ def stream_text(
     Raises:
         WeaveError: As `generate_texts`, when the first piece is asked for.
     """
-    text = AnswerText(vlm.tokenizer, options.stop_strings)
+    text = _answer_text(vlm, options)
     with evaluating(vlm):
         decoder = Decoder(vlm, ask(vlm, [image], [prompt]), [options])
         while not decoder.is_done:
@@ -76,3 +76,9 @@ def stream_text(
                 decoder.end(0)
     if rest := text.finish():
         yield rest
+
+
+def _answer_text(vlm: VideoLanguageModel, options: AnswerOptions) -> AnswerText:
+    prompts = vlm.prompts
+    ends = options.stop_strings if prompts.stop_text is None else (*options.stop_strings, prompts.stop_text)
+    return AnswerText(vlm.tokenizer, ends, opening=prompts.answer_opening)

@@ -68,7 +68,10 @@ def score_answers(
     if len(answers) != len(prompts):
         raise ConfigError(f"{len(prompts)} prompts and {len(answers)} lists of answers; give one for each")
     asked = ask(vlm, images, prompts)
-    ids = [[_answer_ids(vlm, text, with_end=with_end) for text in texts] for texts in answers]
+    ids = [
+        [_answer_ids(vlm, prompt, text, with_end=with_end) for text in texts]
+        for prompt, texts in zip(prompts, answers, strict=True)
+    ]
     room = vlm.settings.llm_max_length
     for row, rows_ids in enumerate(ids):
         longest = max(map(len, rows_ids), default=0)
@@ -130,14 +133,14 @@ def _rest(
     return [float(picked[row, : max(len(row_tokens) - 1, 0)].sum()) for row, row_tokens in enumerate(chosen)]
 
 
-def _answer_ids(vlm: VideoLanguageModel, text: str, *, with_end: bool) -> list[int]:
+def _answer_ids(
+    vlm: VideoLanguageModel, prompt: str | PromptBuilder, text: str, *, with_end: bool
+) -> list[int]:
     if not isinstance(text, str):
         raise ConfigError(f"answers: {type(text).__name__} is no text; give a list of texts for each prompt")
-    ids = vlm.tokenizer.encode(text.strip(), add_special_tokens=False, split_special_tokens=True)
-    ids = [*ids, vlm.tokenizer.eos_token_id] if with_end else ids
-    if not ids:
+    if not text.strip() and not with_end:
         raise ConfigError(f"answers: {text!r} has no token to score; give it some text")
-    return [int(token) for token in ids]
+    return vlm.prompts.encode_answer(prompt, text, with_end=with_end)
 
 
 def string_probabilities(
@@ -169,7 +172,7 @@ def string_probabilities(
         )
     seen: dict[tuple[int, ...], str] = {}
     for text in strings:
-        ids = tuple(_answer_ids(vlm, text, with_end=False))
+        ids = tuple(_answer_ids(vlm, prompts[0], text, with_end=False))
         if ids in seen:
             raise ConfigError(
                 f"return_string_probabilities: {text!r} and {seen[ids]!r} are the same tokens; leave one out"

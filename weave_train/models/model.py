@@ -34,7 +34,7 @@ from weave_train.models.likelihood import string_probabilities
 from weave_train.models.projector import build_projector
 from weave_train.models.vision import VisionTower, build_tower, tower_sha256
 from weave_train.rows.batch import Batch
-from weave_train.rows.prompt import IGNORE_INDEX, VISUAL_TOKEN_ID, PromptBuilder
+from weave_train.rows.prompt import IGNORE_INDEX, VISUAL_TOKEN_ID, PromptBuilder, PromptFormat, prompt_format
 from weave_train.towers import num_visual_tokens
 
 if TYPE_CHECKING:
@@ -167,9 +167,14 @@ class VideoLanguageModel:
         """Features of a batch's frames for `core`, or None where the core encodes them by itself."""
         return self.encode(batch.pixels) if self.core.vision is None else None
 
+    @property
+    def prompts(self) -> PromptFormat:
+        """How the model is spoken with."""
+        return prompt_format(self.settings, self.tokenizer)
+
     def get_prompt_builder(self, system_prompt: str | None = None) -> PromptBuilder:
         """Start a conversation in the format the run was trained with."""
-        return PromptBuilder(system_prompt, eos_token=self.tokenizer.eos_token)
+        return self.prompts.builder(system_prompt)
 
     def generate(self, image: FrameInput, prompt_text: str | PromptBuilder, **options: Any) -> str:
         """Answer a prompt about an image, frames, or neither.

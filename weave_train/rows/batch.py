@@ -20,13 +20,8 @@ from weave_data.errors import ConfigError, VerificationError
 from weave_data.records import Turn
 from weave_train.config import ModelSettings
 from weave_train.rows.pixels import to_pixels
-from weave_train.rows.prompt import (
-    IGNORE_INDEX,
-    Encoded,
-    encode_conversation,
-    fit_to_length,
-    splice_visual,
-)
+from weave_train.rows.placement import clip_frames, shuffled_frames
+from weave_train.rows.prompt import IGNORE_INDEX, Encoded, fit_to_length, prompt_format
 from weave_train.towers import num_visual_tokens, tower_spec
 
 if TYPE_CHECKING:
@@ -84,14 +79,19 @@ class Batch:
 
 
 def make_row(
-    row: Mapping[str, Any], *, tokenizer: PreTrainedTokenizerBase, settings: ModelSettings
+    row: Mapping[str, Any],
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: ModelSettings,
+    shuffle_frames: bool = False,
 ) -> EncodedRow:
     """Encode one woven row.
 
     Args:
-        row: Of a shard: `sample_id`, `frames`, `conversations` are read.
+        row: Of a shard: `sample_id`, `frames`, `frame_clip`, `conversations` are read.
         tokenizer: The run's.
         settings: The run's.
+        shuffle_frames: In one order drawn from `settings.seed` and the sample id.
 
     Raises:
         ConfigError: The sequence does not fit, or nothing in it is supervised; names the sample.
@@ -99,9 +99,15 @@ def make_row(
     """
     name = f"sample {row['sample_id']}"
     try:
-        pixels = to_pixels(row["frames"], settings)
+        frames = row["frames"]
+        if shuffle_frames:
+            frames = shuffled_frames(frames, seed=settings.seed, sample_id=row["sample_id"])
+        pixels = to_pixels(frames, settings)
         encoded = encode_turns(
-            row["conversations"], num_frames=len(pixels), tokenizer=tokenizer, settings=settings
+            row["conversations"],
+            clip_frames=clip_frames(len(frames), row.get("frame_clip")),
+            tokenizer=tokenizer,
+            settings=settings,
         )
     except VerificationError as error:
         raise VerificationError(f"{name}: {error}") from error
@@ -114,7 +120,7 @@ def make_row(
 def encode_turns(
     turns: Sequence[Turn | Mapping[str, str]],
     *,
-    num_frames: int,
+    clip_frames: Sequence[int],
     tokenizer: PreTrainedTokenizerBase,
     settings: ModelSettings,
 ) -> Encoded:
@@ -122,16 +128,15 @@ def encode_turns(
 
     Args:
         turns: Of the conversation.
-        num_frames: T of the row.
+        clip_frames: Frames of each clip, T of the row in all; see `placement.clip_frames`.
         tokenizer: The run's.
         settings: The run's.
 
     Raises:
         ConfigError: Turns don't alternate, or nothing is supervised.
     """
-    encoded = encode_conversation(tokenizer, turns)
-    num_visual = num_visual_tokens(num_frames, settings)
-    return splice_visual(encoded, num_visual, has_bos=tokenizer.bos_token_id is not None)
+    clip_tokens = [num_visual_tokens(number, settings) for number in clip_frames]
+    return prompt_format(settings, tokenizer).encode_conversation(turns, clip_tokens)
 
 
 def collate(rows: Sequence[EncodedRow], *, pad_id: int) -> Batch:

@@ -151,7 +151,12 @@ def prepare_run(config: PretrainConfig, launch: Launch, *, is_dry: bool = False)
     if not is_dry:
         writer.reserve(engine.fragments())
     num_steps = config.hyper.max_steps or order.num_steps(config.hyper.epochs)
-    encode = functools.partial(make_row, tokenizer=tokenizer, settings=settings)
+    encode = functools.partial(
+        make_row,
+        tokenizer=tokenizer,
+        settings=settings,
+        shuffle_frames=config.dataset.shuffle_frames,
+    )
     return PreparedRun(
         config=config,
         launch=launch,

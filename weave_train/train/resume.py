@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from weave_data.config import load_config
 from weave_data.errors import ConfigError, TrainingError, VerificationError, WeaveError
 from weave_data.shard import first_difference
 from weave_train.checkpoint.frozen import checksum, frozen_sha256, frozen_values, restore_frozen
@@ -35,6 +36,9 @@ __all__ = [
     "settle_frozen",
 ]
 
+_BEFORE = {"shuffle_frames": False}
+"""What runs meant that were saved before a setting was there."""
+
 
 def data_state(config: PretrainConfig, data: TrainingData) -> dict[str, Any]:
     """What fixes the order of rows. World size, workers and ZeRO stage are not in it."""
@@ -46,6 +50,7 @@ def data_state(config: PretrainConfig, data: TrainingData) -> dict[str, Any]:
         "seed": config.seed,
         "batch_rows": config.hyper.global_batch_size,
         "window_groups": config.window_groups,
+        "shuffle_frames": config.dataset.shuffle_frames,
     }
 
 
@@ -101,7 +106,7 @@ def check_unchanged(
     if checkpoint is None:
         return
     before = read_run_file(checkpoint.store, "config.json")
-    stored = {key: checkpoint.state["data"].get(key) for key in state}
+    stored = {key: checkpoint.state["data"].get(key, _BEFORE.get(key)) for key in state}
     if stored["manifest_fingerprint"] != state["manifest_fingerprint"]:
         change = describe_change(before.get("dataset", {}), data.describe())
         raise ConfigError(
@@ -109,7 +114,9 @@ def check_unchanged(
             "trained on (OUTPUT/<recipe>/manifests/<fingerprint>.json), or another --run_id"
         )
     problems = [f"{key} was {stored[key]!r}, is {state[key]!r}" for key in state if stored[key] != state[key]]
-    found = first_difference(before.get("model", {}), settings.model_dump(mode="json"), path="model")
+    # a run from before a setting was there has its default
+    trained = load_config(ModelSettings, before.get("model", {}), origin=checkpoint.uri)
+    found = first_difference(trained.model_dump(mode="json"), settings.model_dump(mode="json"), path="model")
     if found is not None:
         problems.append(f"{found.path} was {found.theirs!r}, is {found.ours!r}")
     if problems:
