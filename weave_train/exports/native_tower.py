@@ -51,7 +51,7 @@ def tower_misfit(vit: Any) -> str | None:
 
     if not isinstance(vit, VisionTransformer) or not all(type(block) is Block for block in vit.blocks):
         return "is no plain ViT of timm"
-    first = vit.blocks[0]
+    first: Any = vit.blocks[0]
     plain = (first.ls1, first.attn.q_norm, first.attn.k_norm, first.attn.norm, first.mlp.norm)
     if not all(isinstance(module, nn.Identity) for module in plain) or not _is_plain_patching(vit):
         return "scales or normalises inside of its blocks or patches, which CLIP and SigLIP do not"
