@@ -1,4 +1,4 @@
-"""A run and the model it holds.
+"""A run and the model it holds; models of VideoWeave and Prismatic are in `videoweave_run`.
 
     config.json (or config.yaml)      section `model`: ModelSettings
     tokenizer/                        as trained with
@@ -18,15 +18,20 @@ from typing import TYPE_CHECKING
 import torch
 
 from weave_data.config import load_config, read_yaml
-from weave_data.errors import ConfigError, VerificationError
+from weave_data.errors import ConfigError, DeviceError, VerificationError
+from weave_data.storage import LocalStore
 from weave_data.torchvision_ops import install
 from weave_train.checkpoint.frozen import restore_frozen
-from weave_train.checkpoint.layout import Checkpoint, find_checkpoint_at
+from weave_train.checkpoint.layout import Checkpoint, complete_steps, find_checkpoint_at
 from weave_train.checkpoint.reading import read_weights
 from weave_train.checkpoint.run_files import fetch_run_files
 from weave_train.config import ModelSettings
-from weave_train.models.model import VideoLanguageModel, assemble_model, compute_dtype
+from weave_train.config.published import published_model
+from weave_train.models.empty import assemble_empty
+from weave_train.models.hub import fetch_file, first_line
+from weave_train.models.model import VideoLanguageModel, compute_dtype
 from weave_train.models.tokenizer import load_tokenizer, save_tokenizer
+from weave_train.videoweave_run import LATEST, load_videoweave
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,32 +59,92 @@ def save_model_files(vlm: VideoLanguageModel, run_dir: Path) -> None:
     vlm.core.language_model.config.save_pretrained(run_dir / "language")
 
 
-def load(run_or_checkpoint: Path | str, *, device: torch.device | str | None = None) -> VideoLanguageModel:
-    """Rebuild the model of a run, exactly: nothing but the run's own files is read.
+def load(
+    model: Path | str,
+    hf_token: str | None = None,
+    *,
+    num_frames: int | None = None,
+    device: torch.device | str | None = None,
+) -> VideoLanguageModel:
+    """Rebuild a trained model: a run of ours, or what VideoWeave or Prismatic trained.
+
+    Of a run of ours nothing but its own files is read, and of the others no published language weights.
 
     Args:
-        run_or_checkpoint: A run directory or its `--checkpoint.uri` (the newest complete checkpoint), or
-            one of its `checkpoints/step-<n>`.
+        model: A run directory or its `--checkpoint.uri` (the newest complete checkpoint), one of its
+            `checkpoints/step-<n>`; VideoWeave's run directory or `RUN/checkpoints/NAME.pt`; or the id of a
+            published model (`available_model_ids`).
+        hf_token: File or environment variable with a token of the hub, or the token; default `.hf_token`.
+            Read only when a model is gated.
+        num_frames: Frames that `frames_from_video` takes, instead of the run's.
         device: Default: a GPU when there is one, else the CPU.
 
     Returns:
         In eval mode, frozen, in the compute dtype of its settings.
 
     Raises:
-        ConfigError: Not a run, or no complete checkpoint in it.
+        ConfigError: No such model, or no complete checkpoint in the run.
         VerificationError: Weights are missing, damaged, or of another tower or language model.
-        StoreError: It can't be read.
+        DeviceError: A published model, tower or tokenizer can't be had.
+        StoreError: A run can't be read.
     """
-    vlm = load_weights(find_checkpoint_at(str(run_or_checkpoint)))
+    token = ".hf_token" if hf_token is None else hf_token
+    file = _videoweave_file(str(model), token)
+    if file is not None:
+        vlm = load_videoweave(file, hf_token=token, num_frames=num_frames)
+    else:
+        checkpoint = find_checkpoint_at(str(model))
+        vlm = load_weights(checkpoint, in_compute_dtype=True)
+        if num_frames is not None:
+            vlm.settings = vlm.settings.model_copy(update={"num_frames": num_frames})
+    if vlm.settings.num_frames < 1:
+        raise ConfigError(f"num_frames {num_frames}: must be at least 1")
     target = device if device is not None else ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = compute_dtype(vlm.settings)
-    vlm.tower.to(device=target, dtype=dtype)
-    vlm.core.to(device=target, dtype=dtype).eval().requires_grad_(False)
+    vlm.tower.to(device=target)
+    vlm.core.to(device=target).eval().requires_grad_(False)
     return vlm
 
 
-def load_weights(checkpoint: Checkpoint) -> VideoLanguageModel:
-    """As `load`, on the CPU, with trained weights as they are in the checkpoint (fp32 masters).
+def _videoweave_file(model: str, hf_token: str) -> Path | None:
+    """The `.pt` file that is meant, fetched where it is a published id; None: a run of ours is meant."""
+    path = Path(model)
+    if "://" in model:
+        return None
+    if model.endswith(".pt"):
+        return path
+    if path.is_dir():
+        is_theirs = (path / LATEST).is_file() and not complete_steps(LocalStore(path))
+        return path / LATEST if is_theirs else None
+    if path.exists() or model.startswith((".", "/", "~")) or "checkpoints/" in model:
+        return None
+    try:
+        published = published_model(model)
+    except ConfigError as error:
+        raise ConfigError(f"there is no directory {model!r}, and {error}") from error
+    folder = published.model_id
+    _fetch(published.repository, f"{folder}/config.json", hf_token)
+    # both lie in one snapshot: the configuration is found beside the folder of the checkpoints
+    return _fetch(published.repository, f"{folder}/{LATEST.as_posix()}", hf_token)
+
+
+def _fetch(repository: str, name: str, hf_token: str) -> Path:
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        return fetch_file(repository, name, hf_token=hf_token)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        raise DeviceError(
+            f"{name} can't be had from {repository}: {first_line(error)}; check the network, or give a local "
+            ".pt file or run directory"
+        ) from error
+
+
+def load_weights(checkpoint: Checkpoint, *, in_compute_dtype: bool = False) -> VideoLanguageModel:
+    """As `load`, on the CPU.
+
+    Args:
+        checkpoint: Of a run of ours.
+        in_compute_dtype: Cast as weights are read; otherwise they are as in the checkpoint (fp32 masters).
 
     Raises:
         WeaveError: As `load`.
@@ -92,12 +157,16 @@ def load_weights(checkpoint: Checkpoint) -> VideoLanguageModel:
 
         config = AutoConfig.from_pretrained(folder / "language", local_files_only=True)
     trains_vision = any(name.startswith("vision.") for name in checkpoint.shapes)
-    vlm = assemble_model(settings, tokenizer, language_config=config, trains_vision=trains_vision)
+    dtype = compute_dtype(settings) if in_compute_dtype else None
+    vlm = assemble_empty(settings, tokenizer, config, dtype=dtype, trains_vision=trains_vision)
     trained = _split(checkpoint, read_weights(checkpoint))
     for part, module in model_parts(vlm).items():
         module.requires_grad_(requires_grad=False)
         _fill(
-            module, trained[part], is_whole=part not in checkpoint.frozen, origin=f"{checkpoint.uri}: {part}"
+            module,
+            trained.pop(part),
+            is_whole=part not in checkpoint.frozen,
+            origin=f"{checkpoint.uri}: {part}",
         )
         if part in checkpoint.frozen:
             restore_frozen(checkpoint.store, part, module, sha256=checkpoint.frozen[part])

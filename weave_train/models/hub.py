@@ -80,8 +80,8 @@ def fetch_file(repository: str, filename: str, *, hf_token: str | None = None) -
 
 
 def read_token(hf_token: str | None) -> str | None:
-    """Token of the hub: in the named file, else in the environment variable of that name, else whoever is
-    logged in on this machine; None where there is none.
+    """Token of the hub: in the named file, else in the environment variable of that name, or `hf_token`
+    itself where it is one, else whoever is logged in on this machine; None where there is none.
     """
     from huggingface_hub import get_token
 
@@ -90,6 +90,8 @@ def read_token(hf_token: str | None) -> str | None:
         found = path.read_text(encoding="utf-8") if path.is_file() else os.environ.get(hf_token, "")
         if found.strip():
             return found.strip()
+        if hf_token.startswith("hf_"):
+            return hf_token
     return get_token()
 
 
