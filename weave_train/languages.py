@@ -55,7 +55,6 @@ class LanguageSpec:
         sizes: Published fields of its configuration.
         tokenizer_length: Of the published tokenizer.
         tokens: Its control tokens.
-        is_gated: The hub wants an account that has accepted the licence.
     """
 
     repo: str
@@ -65,7 +64,6 @@ class LanguageSpec:
     sizes: Mapping[str, Any]
     tokenizer_length: int
     tokens: ControlTokens = ControlTokens()
-    is_gated: bool = False
 
     @property
     def positions(self) -> int:
@@ -177,13 +175,11 @@ _GEMMA_TOKENS = ControlTokens("<bos>", "<eos>", chat=("<start_of_turn>", "<end_o
 
 
 def _llama2(repo: str, sizes: Mapping[str, Any], *, is_chat: bool = False) -> LanguageSpec:
-    return LanguageSpec(f"meta-llama/{repo}", "llama2", is_chat, "llama", sizes, 32000, is_gated=True)
+    return LanguageSpec(f"meta-llama/{repo}", "llama2", is_chat, "llama", sizes, 32000)
 
 
 def _llama3(repo: str, tokens: ControlTokens, *, is_chat: bool = False) -> LanguageSpec:
-    return LanguageSpec(
-        f"meta-llama/{repo}", "llama3", is_chat, "llama", _LLAMA3_8B, 128256, tokens, is_gated=True
-    )
+    return LanguageSpec(f"meta-llama/{repo}", "llama3", is_chat, "llama", _LLAMA3_8B, 128256, tokens)
 
 
 def _vicuna(repo: str, sizes: Mapping[str, Any]) -> LanguageSpec:
@@ -193,11 +189,11 @@ def _vicuna(repo: str, sizes: Mapping[str, Any]) -> LanguageSpec:
 
 
 def _mistral(repo: str, sizes: Mapping[str, Any], *, is_chat: bool = True) -> LanguageSpec:
-    return LanguageSpec(f"mistralai/{repo}", "mistral", is_chat, "mistral", sizes, 32000, is_gated=True)
+    return LanguageSpec(f"mistralai/{repo}", "mistral", is_chat, "mistral", sizes, 32000)
 
 
 def _gemma(repo: str, sizes: Mapping[str, Any]) -> LanguageSpec:
-    return LanguageSpec(f"google/{repo}", "gemma", True, "gemma", sizes, 256000, _GEMMA_TOKENS, is_gated=True)
+    return LanguageSpec(f"google/{repo}", "gemma", True, "gemma", sizes, 256000, _GEMMA_TOKENS)
 
 
 LANGUAGES: Mapping[str, LanguageSpec] = {

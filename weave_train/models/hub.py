@@ -7,6 +7,7 @@ answered with "gated" is `--hf_token` read. The token goes to the hub and nowher
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +36,8 @@ def from_published(
         ConfigError: What is there is not what transformers knows, or would have to run code of its own.
         DeviceError: It is not there, gated, or the hub can't be reached.
     """
+    from safetensors import SafetensorError
+
     assert source.location is not None
     options = {"trust_remote_code": False, **options}
     try:
@@ -47,7 +50,7 @@ def from_published(
             if token is None:
                 raise
         return load(source.location, token=token, **options)
-    except OSError as error:
+    except (OSError, SafetensorError, pickle.UnpicklingError) as error:
         raise DeviceError(_no_file(source, what, error)) from error
     except (ValueError, KeyError, RuntimeError) as error:
         raise ConfigError(
@@ -95,7 +98,7 @@ def read_token(hf_token: str | None) -> str | None:
     return get_token()
 
 
-def _no_file(source: LanguageSource, what: str, error: OSError) -> str:
+def _no_file(source: LanguageSource, what: str, error: Exception) -> str:
     name = f"{source.flag}: {what} of {source.location!r}"
     if source.is_local:
         return f"{name} can't be read: {first_line(error)}; copy the whole directory of the model"

@@ -14,9 +14,10 @@ norms, activations and the softmax are not counted; the head is, at supervised p
 
     model FLOPs      rows at their true lengths, nothing twice: MFU
     hardware FLOPs   what is really computed: padding, dummy frames, layers run again in backward
-                     (all but a layer's last matrix, where torch stops): HFU
+                     (all but a layer's last matrix, where torch stops, unless a norm follows it): HFU
 
-Flash attention's own recomputation of scores and a padded batch's full square are in neither.
+Flash attention's own recomputation of scores and a padded batch's full square are in neither; a layer
+with a sliding window counts as if it saw everything before it.
 
 Source:
     PaLM (arXiv 2204.02311), appendix B, for MFU and HFU. Differs: causal attention is halved, frozen
@@ -245,9 +246,14 @@ def _matrices(
 def _with_again(matrices: _Matrices, layers: Iterable[nn.Module]) -> _Matrices:
     again = 0
     for layer in layers:
-        *repeated, _ = (_size(weight) for weight in _weights([layer]))
-        again += sum(repeated)
+        *repeated, last = (_size(weight) for weight in _weights([layer]))
+        again += sum(repeated) + (last if _ends_with_norm(layer) else 0)
     return replace(matrices, again=again)
+
+
+def _ends_with_norm(layer: nn.Module) -> bool:
+    """A norm after the last matrix (Gemma 2 and 3, OLMo 2, GLM 4) wants that matrix's output again."""
+    return any(hasattr(layer, name) for name in ("post_feedforward_layernorm", "post_mlp_layernorm"))
 
 
 def _decoder_layers(language: nn.Module) -> list[nn.Module]:
