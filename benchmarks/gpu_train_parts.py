@@ -18,8 +18,9 @@ from weave_train.models.model import VideoLanguageCore, VideoLanguageModel
 from weave_train.models.projector import build_projector
 from weave_train.models.vision import build_tower
 from weave_train.rows.batch import Batch, EncodedRow, collate
+from weave_train.rows.pixels import blank_pixels
 from weave_train.rows.prompt import IGNORE_INDEX, VISUAL_TOKEN_ID
-from weave_train.towers import num_visual_tokens, tower_spec
+from weave_train.towers import num_visual_tokens
 
 LLAMA_2_7B = {
     "vocab_size": 32_064,  # 32,000 and the padding token, rounded up to 64
@@ -75,7 +76,7 @@ def build_vlm(*, is_tiny: bool, device: torch.device, dtype: torch.dtype) -> Vid
 def make_batches(settings: ModelSettings, *, num_frames: int, rows: int, count: int) -> list[Batch]:
     """Woven-like rows: T * P visual tokens, a prompt, an answer whose length differs; the longest first."""
     generator = torch.Generator().manual_seed(num_frames)
-    side_px = tower_spec(settings.vision_backbone_id).image_px
+    shape = blank_pixels(num_frames, settings).shape
     visual = torch.full((num_visual_tokens(num_frames, settings),), VISUAL_TOKEN_ID)
     made = []
     for index in range(count * rows):
@@ -85,9 +86,7 @@ def make_batches(settings: ModelSettings, *, num_frames: int, rows: int, count: 
         input_ids = torch.cat([torch.ones(1, dtype=torch.int64), visual, text])
         labels = torch.full_like(input_ids, IGNORE_INDEX)
         labels[-length:] = input_ids[-length:]
-        pixels = torch.randint(
-            0, 256, (num_frames, 3, side_px, side_px), dtype=torch.uint8, generator=generator
-        )
+        pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
         made.append(EncodedRow(f"row-{index}", input_ids, labels, pixels))
     return [collate(made[start : start + rows], pad_id=0) for start in range(0, len(made), rows)]
 

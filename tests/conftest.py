@@ -115,3 +115,11 @@ def real_s3(s3: S3Server) -> S3Server:
     if s3.kind != "ceph":
         pytest.skip(f"needs a real S3 server: moto accepts any secret and any race ({s3.reason})")
     return s3
+
+
+@pytest.fixture
+def small_towers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every vision id is a small tower of its family; see `small_towers.py`."""
+    from small_towers import shrink_towers
+
+    shrink_towers(monkeypatch)

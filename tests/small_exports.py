@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,27 @@ from weave_train.models.language import embedding_shape
 from weave_train.models.model import VideoLanguageCore, VideoLanguageModel
 from weave_train.models.projector import build_projector
 from weave_train.models.vision import VisionTower
-from weave_train.towers import TOWERS
+from weave_train.towers import TOWERS, TowerSpec
 
-__all__ = ["FAMILIES", "TOWER_KINDS", "language_model", "make_vlm", "rebuild_tower", "small_vit", "write_run"]
+__all__ = [
+    "FAMILIES",
+    "TOWER_KINDS",
+    "language_model",
+    "make_vlm",
+    "rebuild_tower",
+    "small_spec",
+    "small_vit",
+    "write_run",
+]
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma")
 TOWER_KINDS = ("clip", "siglip")
+
+
+def small_spec(vision_backbone_id: str, *, image_px: int = 32, patch_px: int = 8, dim: int = 32) -> TowerSpec:
+    """The spec of a registered tower with the sizes of a `small_vit`."""
+    (member,) = TOWERS[vision_backbone_id].members
+    return TowerSpec(image_px, (replace(member, patch_px=patch_px, dim=dim),))
 
 
 def small_vit(kind: str, **shape: Any) -> nn.Module:
@@ -47,7 +63,7 @@ def rebuild_tower(settings: ModelSettings, *, with_weights: bool = True) -> Visi
     """`build_tower` for the small ones."""
     assert not with_weights
     kind = settings.vision_backbone_id.removeprefix("small-")
-    return VisionTower(small_vit(kind), TOWERS[settings.vision_backbone_id]).eval().requires_grad_(False)
+    return VisionTower([small_vit(kind)], TOWERS[settings.vision_backbone_id]).eval().requires_grad_(False)
 
 
 def language_model(family: str, *, vocab_size: int, **shape: Any) -> Any:
@@ -94,7 +110,9 @@ def make_vlm(
         llm_max_length=256,
         num_frames=2,
     )
-    vlm = VideoLanguageModel(tower=VisionTower(vit, spec), core=core, settings=settings, tokenizer=tokenizer)
+    vlm = VideoLanguageModel(
+        tower=VisionTower([vit], spec), core=core, settings=settings, tokenizer=tokenizer
+    )
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for module in (vlm.tower, vlm.core):

@@ -66,7 +66,7 @@ def tiny_clip() -> torch.nn.Module:
 @pytest.mark.parametrize("vit", [None, tiny_clip], ids=["tiny", "clip"])
 def test_trained_tower_parameters_are_those_the_features_depend_on(vit) -> None:
     spec = TOWERS["video-tiny-vit"]
-    tower = make_model().tower if vit is None else VisionTower(vit(), spec)
+    tower = make_model().tower if vit is None else VisionTower([vit()], spec)
     tower.requires_grad_()
     tower(torch.randint(0, 255, (2, 3, 32, 32), dtype=torch.uint8)).square().sum().backward()
     without = [name for name, value in tower.named_parameters() if value.grad is None]

@@ -6,21 +6,19 @@ from typing import Any
 
 import pytest
 import torch
-from small_exports import rebuild_tower
+from small_exports import rebuild_tower, small_spec
 from tiny_rows import CAPTIONS
 
 from weave_train.models.tokenizer import train_caption_tokenizer
-from weave_train.towers import TOWERS, TowerSpec
+from weave_train.towers import TOWERS
 
 torch.set_num_threads(1)
-
-HALF = (0.5, 0.5, 0.5)
 
 
 @pytest.fixture(autouse=True)
 def small_towers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TOWERS, "small-clip", TowerSpec("small-clip", 32, 8, 32))
-    monkeypatch.setitem(TOWERS, "small-siglip", TowerSpec("small-siglip", 32, 8, 32, HALF, HALF))
+    monkeypatch.setitem(TOWERS, "small-clip", small_spec("clip-vit-l"))
+    monkeypatch.setitem(TOWERS, "small-siglip", small_spec("siglip-vit-so400m"))
     monkeypatch.setattr("weave_train.models.model.build_tower", rebuild_tower)
 
 

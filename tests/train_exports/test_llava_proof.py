@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from small_exports import FAMILIES, TOWER_KINDS, language_model, make_vlm, small_vit
+from small_exports import FAMILIES, TOWER_KINDS, language_model, make_vlm, small_spec, small_vit
 
 from weave_train.exports.export import write_native_model
 from weave_train.exports.native import llava_misfits
 from weave_train.exports.vocabulary import export_vocabulary
 from weave_train.models.model import VideoLanguageModel
 from weave_train.rows.prompt import VISUAL_TOKEN_ID
-from weave_train.towers import TOWERS, TowerSpec
+from weave_train.towers import TOWERS
 
 TOLERANCE = 1e-4
 
@@ -45,7 +45,8 @@ def compare(vlm: VideoLanguageModel, directory: Path, *, num_frames: int = 2) ->
 
     side, per_frame = vlm.tower.spec.image_px, vlm.tower.spec.patches_per_frame
     pixels = torch.randint(0, 256, (num_frames, 3, side, side), dtype=torch.uint8)
-    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (vlm.tower.spec.mean, vlm.tower.spec.std))
+    (member,) = vlm.tower.spec.members
+    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (member.mean, member.std))
     normalised = (pixels.float() / 255 - mean) / std
     text = torch.randint(3, vocabulary.num_tokens, (9,))
     start, images = torch.tensor([vlm.tokenizer.bos_token_id]), torch.ones(num_frames * per_frame).long()
@@ -133,7 +134,7 @@ def test_padding_rows_hold_the_image_token_where_there_are_some(tokenizer: Any, 
 def test_real_widths_of_clip_l_and_llama_7b(
     tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(TOWERS, "small-clip", TowerSpec("small-clip", 336, 14, 1024))
+    monkeypatch.setitem(TOWERS, "small-clip", small_spec("clip-vit-l", image_px=336, patch_px=14, dim=1024))
     vit = small_vit("clip", img_size=336, patch_size=14, embed_dim=1024, depth=2, num_heads=16)
     shape = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 1}
     heads = {"num_attention_heads": 32, "num_key_value_heads": 32, "head_dim": 128}

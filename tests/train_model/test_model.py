@@ -185,7 +185,7 @@ def test_projectors_have_the_seeds_layers_and_weights() -> None:
     ("changes", "message"),
     [
         ({"vision_backbone_id": "video-tiny-vitt"}, "did you mean 'video-tiny-vit'"),
-        ({"vision_backbone_id": "dinov2-vit-l"}, "not supported yet"),
+        ({"vision_backbone_id": "dinov2-vitl"}, "did you mean 'dinov2-vit-l'"),
         ({"llm_backbone_id": "tiny-lama"}, "did you mean 'tiny-llama'"),
         ({"llm_backbone_id": "vicuna-v15-7"}, "did you mean 'vicuna-v15-7b'"),
         ({"llm_backbone_id": "hf:/nowhere"}, "no config.json in '/nowhere'"),
@@ -200,7 +200,7 @@ def test_ids_that_are_not_there_say_what_is(
 
 def test_settings_refuse_what_is_not_built() -> None:
     for field, value in {
-        "image_resize_strategy": "letterbox",
+        "image_resize_strategy": "corner-pad",
         "arch_specifier": "conv",
         "precision": "fp16",
     }.items():

@@ -15,10 +15,12 @@ from weave_data.errors import VerificationError
 from weave_data.storage import LocalStore
 from weave_train.checkpoint.frozen import frozen_sha256, save_frozen
 from weave_train.checkpoint.prismatic import read_prismatic, write_prismatic
+from weave_train.config import ModelSettings
 from weave_train.exports.run_layout import export_prismatic
 from weave_train.loading import load, model_parts, save_model_files
 from weave_train.models.model import VideoLanguageModel
 from weave_train.models.projector import build_projector
+from weave_train.models.vision import build_tower
 from weave_train.towers import TOWERS
 
 
@@ -71,6 +73,20 @@ def test_every_projector_goes_there_and_back(tmp_path: Path, kind: str) -> None:
     back = read_prismatic(tmp_path / "a.pt")["projector"]
     assert back.keys() == ours.state_dict().keys()
     assert all(torch.equal(back[name], value) for name, value in ours.state_dict().items())
+
+
+@pytest.mark.usefixtures("small_towers")
+@pytest.mark.parametrize("other", ["siglip", "clip"])
+def test_fused_towers_go_there_and_back_under_their_names(tmp_path: Path, other: str) -> None:
+    vision_id = {"siglip": "dinosiglip-vit-so-384px", "clip": "dinoclip-vit-l-336px"}[other]
+    tower = build_tower(ModelSettings(vision_backbone_id=vision_id)).state_dict()
+    write_prismatic(tmp_path / "a.pt", {"projector": {"0.weight": torch.ones(1)}, "vision": tower})
+    theirs = torch.load(tmp_path / "a.pt", weights_only=True)["model"]["vision_backbone"]
+    assert {name.partition(".")[0] for name in theirs} == {"dino_featurizer", f"{other}_featurizer"}
+    assert torch.equal(theirs["dino_featurizer.reg_token"], tower["dino_vit.reg_token"])
+    back = read_prismatic(tmp_path / "a.pt")["vision"]
+    assert back.keys() == tower.keys()
+    assert all(torch.equal(back[name], value) for name, value in tower.items())
 
 
 def test_a_published_tower_that_was_not_trained_stays_out(

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from tiny_vlm import make_batch, make_vlm
+from tiny_vlm import SETTINGS, make_batch, make_vlm
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -50,6 +50,21 @@ def test_hardware_flops_are_those_torch_counts(
         vlm.core.recompute_activations()
     batch = make_batch(vlm, [4, 1, 0, 2])
     model = with_full_attention(flops_model(vlm, recompute=recompute))
+    assert model.of_batch(batch).hardware == pytest.approx(measured(vlm, batch), rel=1e-9)
+
+
+FUSED = ("dinosiglip-vit-so-384px", "dinoclip-vit-l-336px+pool2", "siglip-vit-so400m-384px+pool2")
+
+
+@pytest.mark.usefixtures("small_towers")
+@pytest.mark.parametrize("vision_id", FUSED)
+@pytest.mark.parametrize("stage", ["align", "full-finetune"])
+def test_members_of_a_tower_and_pooled_tokens_are_counted(vision_id: str, stage: StageId) -> None:
+    vlm = make_vlm(settings=SETTINGS.model_copy(update={"vision_backbone_id": vision_id}))
+    apply_stage(vlm, stage)
+    vlm.core.recompute_activations()
+    batch = make_batch(vlm, [3, 0, 1])
+    model = with_full_attention(flops_model(vlm, recompute=True))
     assert model.of_batch(batch).hardware == pytest.approx(measured(vlm, batch), rel=1e-9)
 
 

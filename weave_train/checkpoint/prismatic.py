@@ -5,6 +5,7 @@
     0.weight, 2.weight (MLP)     projector:       projector.0.weight, projector.2.weight
     model.layers.0...            llm_backbone:    llm.model.layers.0...
     vit.blocks.0...              vision_backbone: featurizer.blocks.0...
+    dino_vit.blocks.0...         vision_backbone: dino_featurizer.blocks.0...
 
 Source:
     Prismatic's `FSDPStrategy.save_checkpoint` and its projector, language and vision classes. Their
@@ -27,7 +28,8 @@ PARTS = {"projector": "projector", "language": "llm_backbone", "vision": "vision
 """Our part -> key of their file."""
 
 _LANGUAGE = ("", "llm.")
-_VISION = ("vit.", "featurizer.")
+_VISION = ("vit", "featurizer")
+"""Ends of the names of a tower's members."""
 
 
 def write_prismatic(path: Path, parts: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
@@ -79,7 +81,9 @@ def _to_theirs(part: str, name: str, values: Mapping[str, torch.Tensor]) -> str:
     if part == "projector":
         is_linear = len(values) == 2
         return f"projector.{name.removeprefix('0.')}" if is_linear else f"projector.{name}"
-    ours, theirs = _LANGUAGE if part == "language" else _VISION
+    if part == "vision":
+        return _renamed_member(name, *_VISION)
+    ours, theirs = _LANGUAGE
     return theirs + name.removeprefix(ours)
 
 
@@ -87,8 +91,17 @@ def _to_ours(part: str, name: str) -> str:
     if part == "projector":
         rest = _without(name, "projector.")
         return rest if rest[0].isdigit() else f"0.{rest}"
-    ours, theirs = _LANGUAGE if part == "language" else _VISION
+    if part == "vision":
+        return _renamed_member(name, *reversed(_VISION))
+    ours, theirs = _LANGUAGE
     return ours + _without(name, theirs)
+
+
+def _renamed_member(name: str, old: str, new: str) -> str:
+    member, _, rest = name.partition(".")
+    if not member.endswith(old):
+        raise ValueError(f"{name!r} is not of a {old}")
+    return f"{member.removesuffix(old)}{new}.{rest}"
 
 
 def _without(name: str, prefix: str) -> str:

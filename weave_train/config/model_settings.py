@@ -20,14 +20,15 @@ class ModelSettings(StrictModel):
     """Section `model` of a run's configuration.
 
     Attributes:
-        vision_backbone_id: A row of `vision.TOWERS`, e.g. `video-tiny-vit`.
+        vision_backbone_id: A row of `towers.TOWERS`, or `timm:NAME`, either with or without `+pool2`.
         vision_weights: `pretrained` (timm's hub tag), `random` (seeded, written out), or a local
-            weight file in timm's layout. `video-tiny-vit` is always random.
+            weight file in timm's layout; of a fused tower two files, DINO's first, with a comma between.
+            `video-tiny-vit` is always random.
         llm_backbone_id: A row of `languages.LANGUAGES`, `tiny-llama` (seeded random), or `hf:OWNER/NAME` or
             `hf:DIR`, a causal LM of transformers on the hub or in a local directory.
         llm_weights: `pretrained`, `random` (seeded, of the published sizes), or for a named id a local copy.
         arch_specifier: Projector, with `no-align+` in front when there is no align stage.
-        image_resize_strategy: How a frame becomes the tower's square.
+        image_resize_strategy: How a frame becomes the tower's square; see `rows.pixels`.
         llm_max_length: Longest sequence in tokens; text and T * P visual tokens together.
         rope_scaling_factor: F, by which the language model's positions are extended; see `models.rope`.
         rope_scaling_type: How.
@@ -79,6 +80,4 @@ class ModelSettings(StrictModel):
     def _check_resize(cls, value: str) -> str:
         if value not in RESIZE_STRATEGIES:
             raise ValueError(f"{value!r}: choose {', '.join(RESIZE_STRATEGIES)}")
-        if value != "resize-naive":
-            raise ValueError(f"{value!r} is not supported yet; use resize-naive")
         return value

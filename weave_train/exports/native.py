@@ -37,6 +37,12 @@ def llava_misfits(vlm: VideoLanguageModel) -> list[str]:
     misfit = "joins several towers" if vit is None else tower_misfit(vit)
     if misfit is not None:
         problems.append(f"tower {settings.vision_backbone_id} {misfit}")
+    if vlm.tower.spec.pool != 1:
+        problems.append(f"tower {settings.vision_backbone_id} averages patches, which LLaVA does not")
+    if settings.image_resize_strategy != "resize-naive":
+        problems.append(
+            f"image_resize_strategy {settings.image_resize_strategy}: only resize-naive is exported"
+        )
     if settings.projector_id not in ("linear", "gelu-mlp"):
         problems.append(f"projector {settings.projector_id} has more layers than LLaVA's")
     head, config = language_model.get_output_embeddings(), language_model.config

@@ -32,14 +32,15 @@ def preprocessor_settings(vlm: VideoLanguageModel) -> dict[str, Any]:
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": list(spec.mean),
-        "image_std": list(spec.std),
+        "image_mean": list(spec.members[0].mean),
+        "image_std": list(spec.members[0].std),
     }
 
 
 def normalise(pixels_F3HW: torch.Tensor, vlm: VideoLanguageModel) -> torch.Tensor:  # noqa: N803  shape suffix
     """What a tower does first, done outside of it: uint8[F, 3, px, px] -> float of the same shape."""
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (vlm.tower.spec.mean, vlm.tower.spec.std))
+    (member,) = vlm.tower.spec.members
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (member.mean, member.std))
     return (pixels_F3HW.float() / 255.0 - mean) / std
 
 
@@ -51,5 +52,5 @@ def largest_pixel_difference(vlm: VideoLanguageModel, directory: Path) -> float:
     processor = AutoImageProcessor.from_pretrained(directory, local_files_only=True)
     theirs = processor(list(to_images(noise)), return_tensors="pt").pixel_values
     steps = (theirs - normalise(to_pixels(noise, vlm.settings), vlm)).abs()
-    std = torch.tensor(vlm.tower.spec.std).view(3, 1, 1)
+    std = torch.tensor(vlm.tower.spec.members[0].std).view(3, 1, 1)
     return float((steps * std * 255).max())

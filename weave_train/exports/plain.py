@@ -46,5 +46,5 @@ def plain_weights(checkpoint: Checkpoint, vlm: VideoLanguageModel) -> dict[str, 
 
 def _has_published_tower(checkpoint: Checkpoint, settings: ModelSettings) -> bool:
     is_trained = any(name.startswith("vision.") for name in checkpoint.shapes)
-    is_random = tower_spec(settings.vision_backbone_id).timm_name == "tiny"
-    return settings.vision_weights == "pretrained" and not is_trained and not is_random
+    is_published = tower_spec(settings.vision_backbone_id).has_hub_weights
+    return settings.vision_weights == "pretrained" and not is_trained and is_published

@@ -155,9 +155,9 @@ class VideoLanguageModel:
         return next(self.tower.parameters()).device
 
     @torch.no_grad()
-    def encode(self, pixels_F3HW: torch.Tensor) -> torch.Tensor:  # noqa: N803
-        """Features of frames: uint8[F, 3, px, px] -> [F, P, D] in the compute dtype, without graph."""
-        return self.tower(pixels_F3HW.to(self.device))
+    def encode(self, pixels_FCHW: torch.Tensor) -> torch.Tensor:  # noqa: N803
+        """Features of frames: uint8[F, C, px, px] -> [F, P, D] in the compute dtype, without graph."""
+        return self.tower(pixels_FCHW.to(self.device))
 
     def join_vision(self) -> None:
         """Make the tower part of the core, to be trained or filled with trained weights."""

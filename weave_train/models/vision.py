@@ -1,25 +1,26 @@
 """Vision towers: uint8 frames in, one feature vector per patch out.
 
-    pixels_F3HW (uint8) -> / 255, normalise -> timm ViT up to its second-to-last block -> [F, P, D]
+    pixels_FCHW (uint8) -> for each member: / 255, normalise -> timm ViT up to its second-to-last block
+                        -> concatenated along D -> with `+pool2` averaged over 2 x 2 patches -> [F, P, D]
 
-Shapes: F frames, P patches per frame, D width. A row's visual tokens are the P tokens of its first
-frame, then of its second, and so on: T * P in all, without pooling, separators or time.
+Shapes: F frames, C channels (3 a member), P patches per frame, D width. A row's visual tokens are the P
+tokens of its first frame, then of its second, and so on: T * P in all, without separators or time.
 """
 
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812  torch's own name for it
 from torch import nn
 
-from weave_data.errors import DeviceError
-from weave_data.torchvision_ops import install
 from weave_train.config import ModelSettings
 from weave_train.models.seeding import seeded_weights
-from weave_train.towers import TowerSpec, tower_spec
+from weave_train.models.vision_weights import build_member, split_weights
+from weave_train.towers import MemberSpec, TowerSpec, tower_spec
 
 __all__ = [
     "VisionTower",
@@ -27,46 +28,91 @@ __all__ = [
     "tower_sha256",
 ]
 
+_UNUSED = ("norm.", "fc_norm.", "attn_pool.", "head.", "blocks_token_only.")
+"""What comes after a ViT's blocks; the last block is unused, too."""
+
 
 class VisionTower(nn.Module):
-    """A timm ViT with its normalisation; frozen as built."""
+    """One or two timm ViTs with their normalisation; frozen as built.
 
-    def __init__(self, vit: nn.Module, spec: TowerSpec) -> None:
+    Args:
+        vits: A ViT for each member of `spec`; kept as `vit`, or as `dino_vit` and the like in a fused tower.
+        spec: Of the vision id.
+    """
+
+    vit: Any
+
+    def __init__(self, vits: Sequence[nn.Module], spec: TowerSpec) -> None:
         super().__init__()
-        self.vit: Any = vit
         self.spec = spec
+        for member, vit in zip(spec.members, vits, strict=True):
+            self.add_module(member.module_name, vit)
 
-    def forward(self, pixels_F3HW: torch.Tensor) -> torch.Tensor:  # noqa: N803  shape suffix
+    @property
+    def vits(self) -> list[Any]:
+        """The timm ViTs, in the order of `spec.members`."""
+        return [getattr(self, member.module_name) for member in self.spec.members]
+
+    def forward(self, pixels_FCHW: torch.Tensor) -> torch.Tensor:  # noqa: N803  shape suffix
         """Encode frames.
 
         Args:
-            pixels_F3HW: uint8[F, 3, image_px, image_px], RGB.
+            pixels_FCHW: uint8[F, C, image_px, image_px]; RGB for each member.
 
         Returns:
-            [F, P, D] in the weights' dtype: output of the second-to-last block, without its norm.
+            [F, P, D] in the weights' dtype: outputs of the second-to-last blocks, without their norms and
+            without prefix tokens.
         """
-        # not buffers: casting the tower to bf16 must not round them
-        mean, std = (pixels_F3HW.new_tensor(x, dtype=torch.float32) for x in (self.spec.mean, self.spec.std))
-        images = (pixels_F3HW.float() / 255.0 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
-        features: torch.Tensor = self.vit.forward_intermediates(
-            images.to(self.vit.pos_embed.dtype),
-            indices=[len(self.vit.blocks) - 2],
-            norm=False,
-            stop_early=True,
-            output_fmt="NLC",
-            intermediates_only=True,
-        )[0]
-        return features
+        features = torch.cat(
+            [
+                _encode(vit, _normalised(images, member))
+                for vit, images, member in zip(
+                    self.vits, pixels_FCHW.split(3, dim=1), self.spec.members, strict=True
+                )
+            ],
+            dim=-1,
+        )
+        return features if self.spec.pool == 1 else _pooled(features, self.spec.grid, self.spec.pool)
 
     def unused_parameters(self) -> list[str]:
-        """Names of parameters that the features don't depend on: of the last block and what follows it."""
-        last = len(self.vit.blocks) - 1
-        after = (f"blocks.{last}.", "norm.", "fc_norm.", "attn_pool.", "head.")
-        return [f"vit.{name}" for name, _ in self.vit.named_parameters() if name.startswith(after)]
+        """Names of parameters that the features don't depend on: of last blocks and what follows them."""
+        unused = []
+        for member, vit in zip(self.spec.members, self.vits, strict=True):
+            after = (f"blocks.{len(vit.blocks) - 1}.", *_UNUSED)
+            names = [name for name, _ in vit.named_parameters() if name.startswith(after)]
+            unused += [f"{member.module_name}.{name}" for name in names]
+        return unused
 
     def recompute_activations(self) -> None:
         """Keep only the blocks' inputs in a forward pass with gradients."""
-        self.vit.set_grad_checkpointing(True)
+        for vit in self.vits:
+            vit.set_grad_checkpointing(True)
+
+
+def _normalised(images_F3HW: torch.Tensor, member: MemberSpec) -> torch.Tensor:  # noqa: N803
+    # not buffers: casting the tower to bf16 must not round them
+    mean, std = (images_F3HW.new_tensor(x, dtype=torch.float32) for x in (member.mean, member.std))
+    return (images_F3HW.float() / 255.0 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+
+
+def _encode(vit: Any, images_F3HW: torch.Tensor) -> torch.Tensor:  # noqa: N803
+    features: torch.Tensor = vit.forward_intermediates(
+        images_F3HW.to(next(vit.parameters()).dtype),
+        indices=[len(vit.blocks) - 2],
+        norm=False,
+        stop_early=True,
+        output_fmt="NLC",
+        intermediates_only=True,
+    )[0]
+    return features
+
+
+def _pooled(features_FPD: torch.Tensor, grid: int, pool: int) -> torch.Tensor:  # noqa: N803
+    squares = features_FPD.transpose(1, 2).unflatten(2, (grid, grid))
+    means = F.avg_pool2d(
+        squares, pool, ceil_mode=True
+    )  # a square cut off by the edge: the mean of its inside
+    return means.flatten(2).transpose(1, 2)
 
 
 def build_tower(settings: ModelSettings, *, with_weights: bool = True) -> VisionTower:
@@ -77,55 +123,15 @@ def build_tower(settings: ModelSettings, *, with_weights: bool = True) -> Vision
         with_weights: False when the caller fills the weights from a run: nothing is downloaded.
 
     Raises:
-        ConfigError: Unknown vision id.
-        DeviceError: The weight file is not there or has another layout, or the hub can't be reached.
+        ConfigError: Unknown vision id, or `vision_weights` names more or fewer files than it has members.
+        DeviceError: A weight file is not there, damaged or has another layout, or the hub can't be reached.
     """
     spec = tower_spec(settings.vision_backbone_id)
+    wanted = settings.vision_weights if with_weights and spec.has_hub_weights else "random"
+    weights = split_weights(wanted, settings.vision_backbone_id, spec)
     with seeded_weights(settings.seed):
-        vit = _build_tiny(spec) if spec.timm_name == "tiny" else _build_timm(spec, settings, with_weights)
-    return VisionTower(vit, spec).eval().requires_grad_(False)
-
-
-def _build_tiny(spec: TowerSpec) -> nn.Module:
-    install()
-    from timm.models.vision_transformer import VisionTransformer
-
-    vit: nn.Module = VisionTransformer(
-        img_size=spec.image_px,
-        patch_size=spec.patch_px,
-        embed_dim=spec.dim,
-        depth=3,
-        num_heads=4,
-        num_classes=0,
-    )
-    return vit
-
-
-def _build_timm(spec: TowerSpec, settings: ModelSettings, with_weights: bool) -> nn.Module:
-    install()
-    import timm
-
-    weights = settings.vision_weights if with_weights else "random"
-    arguments: dict[str, Any] = {"pretrained": weights != "random"}
-    if weights not in ("pretrained", "random"):
-        if not Path(weights).is_file():
-            raise DeviceError(
-                f"model.vision_weights: there is no file {weights!r}; give a file in timm's layout"
-            )
-        arguments["pretrained_cfg_overlay"] = {"file": weights}
-    try:
-        # OpenAI trained CLIP with the quick GELU; timm's names without it would change the features
-        vit: nn.Module = timm.create_model(spec.timm_name, num_classes=0, act_layer="quick_gelu", **arguments)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise DeviceError(
-            f"model.vision_weights: {weights!r} gives no weights for {spec.timm_name}: {_first_line(error)}; "
-            "give a local file in timm's layout, or write out 'random'"
-        ) from error
-    return vit
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        vits = [build_member(member, spec, one) for member, one in zip(spec.members, weights, strict=True)]
+    return VisionTower(vits, spec).eval().requires_grad_(False)
 
 
 def tower_sha256(tower: nn.Module) -> str:

@@ -14,7 +14,8 @@ norms, activations and the softmax are not counted; the head is, at supervised p
 
     model FLOPs      rows at their true lengths, nothing twice: MFU
     hardware FLOPs   what is really computed: padding, dummy frames, layers run again in backward
-                     (all but a layer's last matrix, where torch stops, unless a norm follows it): HFU
+                     (all but a layer's last matrix, where torch stops, unless a norm or a scale follows it):
+                     HFU
 
 Flash attention's own recomputation of scores and a padded batch's full square are in neither; a layer
 with a sliding window counts as if it saw everything before it.
@@ -88,19 +89,46 @@ class _Attention:
 
 
 @dataclass(frozen=True)
+class _Vit:
+    """One ViT of the tower, up to the block whose features are used.
+
+    Attributes:
+        patches: Of a frame, before pooling.
+        positions: `patches` and its prefix tokens.
+    """
+
+    patches: int
+    positions: int
+    patch_embedding: _Matrices
+    blocks: _Matrices
+    attention: _Attention
+
+    def model_flops(self, num_frames: int) -> float:
+        return (
+            self.patch_embedding.model_flops(num_frames * self.patches)
+            + self.blocks.model_flops(num_frames * self.positions)
+            + self.attention.model_flops(num_frames * self.positions**2)
+        )
+
+    def hardware_flops(self, num_frames: int) -> float:
+        return (
+            self.patch_embedding.hardware_flops(num_frames * self.patches)
+            + self.blocks.hardware_flops(num_frames * self.positions)
+            + self.attention.hardware_flops(num_frames * self.positions**2)
+        )
+
+
+@dataclass(frozen=True)
 class FlopsModel:
     """FLOPs of batches of one model in one stage; plain numbers, made by `flops_model`.
 
     Attributes:
-        patches_per_frame: P, tokens of a frame.
-        frame_positions: P and the tower's prefix tokens.
+        patches_per_frame: P, visual tokens of a frame.
+        vits: Members of the tower.
     """
 
     patches_per_frame: int
-    frame_positions: int
-    patch_embedding: _Matrices
-    tower: _Matrices
-    tower_attention: _Attention
+    vits: tuple[_Vit, ...]
     projector: _Matrices
     layers: _Matrices
     layers_attention: _Attention
@@ -137,9 +165,7 @@ class FlopsModel:
             num_supervised: Tokens of all rows that enter the loss.
         """
         return (
-            self.patch_embedding.model_flops(num_frames * self.patches_per_frame)
-            + self.tower.model_flops(num_frames * self.frame_positions)
-            + self.tower_attention.model_flops(num_frames * self.frame_positions**2)
+            sum(vit.model_flops(num_frames) for vit in self.vits)
             + self.projector.model_flops(num_frames * self.patches_per_frame)
             + self.layers.model_flops(sum(lengths))
             + self.layers_attention.model_flops(sum(length**2 for length in lengths) / 2)
@@ -156,9 +182,7 @@ class FlopsModel:
             num_supervised: Positions whose logits are made.
         """
         return (
-            self.patch_embedding.hardware_flops(num_frames * self.patches_per_frame)
-            + self.tower.hardware_flops(num_frames * self.frame_positions)
-            + self.tower_attention.hardware_flops(num_frames * self.frame_positions**2)
+            sum(vit.hardware_flops(num_frames) for vit in self.vits)
             + self.projector.hardware_flops(num_frames * self.patches_per_frame)
             + self.layers.hardware_flops(rows * longest)
             + self.layers_attention.hardware_flops(rows * longest**2 / 2)
@@ -175,14 +199,11 @@ def flops_model(vlm: VideoLanguageModel, *, recompute: bool) -> FlopsModel:
         recompute: Decoder layers, and blocks of a trained tower, are run again in backward
             (`VideoLanguageCore.recompute_activations`).
     """
-    vit, spec = vlm.tower.vit, vlm.tower.spec
+    spec = vlm.tower.spec
     language = vlm.core.language_model
-    blocks = list(vit.blocks)[:-1]  # the last block's output is not used, and it does not run
+    vits = tuple(_vit(vit, patches=spec.grid**2, recompute=recompute) for vit in vlm.tower.vits)
     head = language.get_output_embeddings()
-    patch = _matrices([vit.patch_embed], is_reached=False)
-    tower = _matrices(blocks, is_reached=bool(patch.own_gradient))
-    is_tower_trained = bool(patch.own_gradient + tower.own_gradient)
-    is_tower_again = recompute and is_tower_trained
+    is_tower_trained = any(vit.attention.is_passed for vit in vits)
     projector = _matrices([vlm.core.projector], is_reached=is_tower_trained)
     embedding = language.get_input_embeddings().weight
     is_reached = is_tower_trained or bool(projector.own_gradient) or embedding.requires_grad
@@ -191,14 +212,7 @@ def flops_model(vlm: VideoLanguageModel, *, recompute: bool) -> FlopsModel:
     config = language.config
     return FlopsModel(
         patches_per_frame=spec.patches_per_frame,
-        frame_positions=spec.patches_per_frame + vit.num_prefix_tokens,
-        patch_embedding=patch,
-        tower=_with_again(tower, blocks) if is_tower_again else tower,
-        tower_attention=_Attention(
-            width=sum(block.attn.num_heads * block.attn.head_dim for block in blocks),
-            is_passed=is_tower_trained,
-            is_again=is_tower_again,
-        ),
+        vits=vits,
         projector=projector,
         layers=_with_again(layers, _decoder_layers(language)) if recompute else layers,
         layers_attention=_Attention(
@@ -208,6 +222,31 @@ def flops_model(vlm: VideoLanguageModel, *, recompute: bool) -> FlopsModel:
         ),
         head=_matrices([head], is_reached=is_passed),
     )
+
+
+def _vit(vit: Any, *, patches: int, recompute: bool) -> _Vit:
+    blocks = list(vit.blocks)[:-1]  # the last block's output is not used, and it does not run
+    patch = _matrices([vit.patch_embed], is_reached=False)
+    matrices = _matrices(blocks, is_reached=bool(patch.own_gradient))
+    is_trained = bool(patch.own_gradient + matrices.own_gradient)
+    is_again = recompute and is_trained
+    return _Vit(
+        patches=patches,
+        positions=patches + vit.num_prefix_tokens,
+        patch_embedding=patch,
+        blocks=_with_again(matrices, blocks) if is_again else matrices,
+        attention=_Attention(
+            width=sum(_attention_width(block.attn, vit.embed_dim) for block in blocks),
+            is_passed=is_trained,
+            is_again=is_again,
+        ),
+    )
+
+
+def _attention_width(attention: Any, embed_dim: int) -> int:
+    """Heads * head size; not every ViT of timm states the latter."""
+    heads = int(attention.num_heads)
+    return heads * int(getattr(attention, "head_dim", None) or embed_dim // heads)
 
 
 def _head_size(config: Any) -> int:
@@ -247,13 +286,18 @@ def _with_again(matrices: _Matrices, layers: Iterable[nn.Module]) -> _Matrices:
     again = 0
     for layer in layers:
         *repeated, last = (_size(weight) for weight in _weights([layer]))
-        again += sum(repeated) + (last if _ends_with_norm(layer) else 0)
+        again += sum(repeated) + (last if _ends_with_norm_or_scale(layer) else 0)
     return replace(matrices, again=again)
 
 
-def _ends_with_norm(layer: nn.Module) -> bool:
-    """A norm after the last matrix (Gemma 2 and 3, OLMo 2, GLM 4) wants that matrix's output again."""
-    return any(hasattr(layer, name) for name in ("post_feedforward_layernorm", "post_mlp_layernorm"))
+def _ends_with_norm_or_scale(layer: nn.Module) -> bool:
+    """Whether the last matrix's output is wanted again.
+
+    By a norm after it (Gemma 2 and 3, OLMo 2, GLM 4), or for the gradient of a learned scale (DINOv2).
+    """
+    is_scaled = any(name.rpartition(".")[2].startswith("gamma") for name, _ in layer.named_parameters())
+    norms = ("post_feedforward_layernorm", "post_mlp_layernorm")
+    return is_scaled or any(hasattr(layer, name) for name in norms)
 
 
 def _decoder_layers(language: nn.Module) -> list[nn.Module]:

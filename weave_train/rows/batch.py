@@ -2,7 +2,7 @@
 
     row   input_ids  <s> V V V V In : ...  A ... </s>     V = VISUAL_TOKEN_ID, T * P of them
           labels     -100 ...              A ... </s>
-          pixels     uint8[T, 3, px, px]
+          pixels     uint8[T, C, px, px]                     C = 3 for each member of the tower
     batch rows padded on the right; the frames of all rows in one tensor, in row order
 
 Rows of different T, images (T = 1) and text-only rows (T = 0) mix freely.
@@ -19,10 +19,10 @@ import torch
 from weave_data.errors import ConfigError, VerificationError
 from weave_data.records import Turn
 from weave_train.config import ModelSettings
-from weave_train.rows.pixels import to_pixels
+from weave_train.rows.pixels import blank_pixels, to_pixels
 from weave_train.rows.placement import clip_frames, shuffled_frames
 from weave_train.rows.prompt import IGNORE_INDEX, Encoded, fit_to_length, prompt_format
-from weave_train.towers import num_visual_tokens, tower_spec
+from weave_train.towers import num_visual_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,7 +35,7 @@ class EncodedRow:
     """One sample, ready to be batched.
 
     `input_ids` and `labels` int64[s] with the visual placeholders in place; `pixels`
-    uint8[T, 3, px, px].
+    uint8[T, C, px, px].
     """
 
     sample_id: str
@@ -54,7 +54,7 @@ class Batch:
     """One micro-step of one rank.
 
     `input_ids`, `labels` int64[B, S]; `attention_mask` bool[B, S], False on padding; `pixels`
-    uint8[F, 3, px, px]; `frames_per_row` int64[B]. F is the sum of `frames_per_row`, or 1 when that
+    uint8[F, C, px, px]; `frames_per_row` int64[B]. F is the sum of `frames_per_row`, or 1 when that
     is 0: a blank frame that no placeholder takes, so that every rank runs tower and projector.
     `num_supervised` is the number of tokens that enter the loss.
     """
@@ -172,11 +172,10 @@ def dummy_batch(*, pad_id: int, settings: ModelSettings) -> Batch:
 
     For ranks that have fewer micro-steps than others: collectives need every rank.
     """
-    side_px = tower_spec(settings.vision_backbone_id).image_px
     row = EncodedRow(
         sample_id="",
         input_ids=torch.full((2,), pad_id, dtype=torch.int64),
         labels=torch.full((2,), IGNORE_INDEX, dtype=torch.int64),
-        pixels=torch.zeros((0, 3, side_px, side_px), dtype=torch.uint8),
+        pixels=blank_pixels(0, settings),
     )
     return replace(collate([row], pad_id=pad_id), sample_ids=())
