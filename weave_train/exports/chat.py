@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 from weave_data.errors import ConfigError
 from weave_train.exports.vocabulary import IMAGE_TOKEN, Vocabulary
@@ -88,7 +89,7 @@ def _same_ids(
     vlm: VideoLanguageModel, vocabulary: Vocabulary, template: str, questions: tuple[str, ...]
 ) -> bool:
     builder = vlm.get_prompt_builder()
-    messages: list[dict[str, object]] = []
+    messages: list[dict[str, Any]] = []
     for index, question in enumerate(questions):
         if index:
             builder.add_turn("gpt", _ANSWER)
