@@ -13,6 +13,9 @@ import typer
 
 from weave_data.config import BuildConfig, load_config, read_yaml
 from weave_train.config import DATASET_IDS, PretrainConfig, load_pretrain_config, parse_flags
+from weave_train.models.context import check_context
+from weave_train.towers import num_visual_tokens
+from weave_train.train.run_directory import model_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "from-videoweave.md").read_text(encoding="utf-8")
@@ -42,6 +45,13 @@ def load(words: list[str]) -> PretrainConfig:
     return load_pretrain_config(parse_flags(words, model=PretrainConfig))
 
 
+def fit_into_context(config: PretrainConfig) -> None:
+    """T frames and a usual text are within `llm_max_length`, and that within the model's positions."""
+    settings = model_settings(config, {})
+    check_context(settings, num_frames=config.model.num_frames)
+    assert settings.llm_max_length - num_visual_tokens(config.model.num_frames, settings) >= 1024
+
+
 def parse(program: str, words: list[str]) -> None:
     """As the program would, without doing anything."""
     from weave_data.cli import app as data_app
@@ -65,7 +75,7 @@ def test_a_command_is_one(line: str) -> None:
     program, *words = shlex.split(line)
     parse(program, words)
     if words[0] == "pretrain":
-        load(words[1:])
+        fit_into_context(load(words[1:]))
 
 
 @pytest.mark.parametrize("span", flags())
@@ -79,7 +89,9 @@ def test_a_flag_is_one(span: str) -> None:
         return
     if "wandb" in words and importlib.util.find_spec("wandb") is None:
         pytest.skip("wandb is not installed")
-    load([*BASE, *words])
+    config = load([*BASE, *words])
+    if "num_frames" in span:
+        fit_into_context(config)
 
 
 @pytest.mark.parametrize("text", blocks("yaml"))
