@@ -105,6 +105,31 @@ def index(
         print("\n".join([indexed.name, *(f"  {line}" for line in indexed.lines())]))
 
 
+_ESTIMATE = """Say what a run takes: weave-train estimate --dataset.manifest URI --num_ranks 8 --gpu H100
+
+Memory of a rank (model states, buffers, activations of the heaviest micro-batch), tokens, FLOPs, hours and
+storage, for the flags of weave-train pretrain. No weights are loaded: --model.llm_weights random asks no hub
+for a named model's sizes, with a tokenizer trained on the data in place of its own.
+"""
+
+
+@app.command(help=_ESTIMATE, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def estimate(
+    context: typer.Context,
+    gpu: Annotated[str | None, typer.Option(help="H100, H200, A100, L40S, ...: hours on it.")] = None,
+    mfu: Annotated[float, typer.Option(help="Share of its peak that is used; an assumption.")] = 0.3,
+    tokens_per_second: Annotated[
+        float | None, typer.Option("--tokens_per_second", help="As measured, of all ranks; wins.")
+    ] = None,
+) -> None:
+    """Print memory, tokens, hours and storage."""
+    config = _pretrain_config(context.args)
+    from weave_train.train.estimate import estimate as estimate_run
+    from weave_train.train.estimate_report import Speed
+
+    print("\n".join(estimate_run(config, Speed(gpu, mfu, tokens_per_second)).lines()))
+
+
 def _start_ranks(config: PretrainConfig, num_ranks: int) -> None:
     if config.launcher == "local":
         from weave_train.plugin import run_local

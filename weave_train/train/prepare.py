@@ -47,7 +47,7 @@ from weave_train.train.warm_start import Donor, find_donor
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["PreparedRun", "prepare_run"]
+__all__ = ["PreparedRun", "engine_settings", "prepare_run"]
 
 
 @dataclass
@@ -111,7 +111,7 @@ def prepare_run(config: PretrainConfig, launch: Launch, *, is_dry: bool = False)
     run_dir = Path(config.run_root_dir) / config.resolved_run_id(data.recipe)
     order = data.order
     slots = rank_slots(launch.rank, world_size=launch.world_size, batch_rows=order.batch_rows)
-    engine_settings = _engine_settings(config, launch)
+    for_engine = engine_settings(config, launch)
     state = data_state(config, data)
     checkpoint = find_checkpoint(config, run_dir)
     check_unchanged(data, settings, checkpoint, state)
@@ -144,7 +144,7 @@ def prepare_run(config: PretrainConfig, launch: Launch, *, is_dry: bool = False)
     if launch.is_first and not is_dry:
         write_run_config(run_dir, config=config, settings=settings, dataset=data.describe())
         write_run_files(vlm, frozen, run_dir=run_dir, store=store, is_new=is_new)
-    engine = TrainEngine(vlm.core, engine_settings, launch)
+    engine = TrainEngine(vlm.core, for_engine, launch)
     if checkpoint is not None:
         restore_engine(engine, checkpoint, launch)
     writer = CheckpointWriter(store, launch=launch, settings=config.checkpoint)
@@ -181,7 +181,7 @@ def prepare_run(config: PretrainConfig, launch: Launch, *, is_dry: bool = False)
             config=config,
             encode=encode,
             limits=feed_limits(config),
-            rank_rows=engine_settings.micro_batch_rows,
+            rank_rows=for_engine.micro_batch_rows,
             world_size=launch.world_size,
         ),
         writer=writer,
@@ -200,7 +200,16 @@ def _held_out(config: PretrainConfig) -> RowSource | None:
     return None if dataset is None else open_sources(dataset, config=config)[0]
 
 
-def _engine_settings(config: PretrainConfig, launch: Launch) -> EngineSettings:
+def engine_settings(config: PretrainConfig, launch: Launch) -> EngineSettings:
+    """How a run's engine shards and steps.
+
+    Args:
+        config: Of the run.
+        launch: Whose world size is used.
+
+    Raises:
+        ConfigError: A DeepSpeed file can't be read or contradicts the flags.
+    """
     hyper = config.hyper
     stage = config.resolved_zero_stage
     extra: dict[str, Any] = {}
