@@ -9,7 +9,6 @@ what stands before the next answer, so asking and training can't differ.
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 import re
 from collections.abc import Sequence
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["TemplateFormat"]
 
 _MARK = re.compile(r"WEAVE(\d+)MESSAGE")
-_SOME_DAY = dt.date(2024, 7, 26)  # Llama's own default: a prompt must not depend on the day
+_SOME_DAY = "26 Jul 2024"  # Llama's own default: a prompt must not depend on the day
+_EVERY_DAY = "{%- macro strftime_now(format) -%}" + _SOME_DAY + "{%- endmacro %}"
 _INSTEAD = "give the tokenizer another chat template (chat_template.jinja), or --model.prompt_format legacy"
 
 
@@ -46,7 +46,9 @@ class TemplateFormat:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
-        self._written_end = _end_of_answer(tokenizer, _around(tokenizer, 2, has_system=False)[2])
+        _, before, after = _around(tokenizer, 2, has_system=False)
+        self._written_start = before[len(before.rstrip(" ")) :]  # "[/INST] A": the blank is the answer's
+        self._written_end = _end_of_answer(tokenizer, after)
         self.end = self._written_end.strip()
 
     def segments(self, messages: Sequence[Sequence[Piece]], system_prompt: str | None) -> list[Segment]:
@@ -68,14 +70,20 @@ class TemplateFormat:
                     )
                 around[index + 1] = around[index + 1].removeprefix(self._written_end)
             else:
-                written = (*opening, template(around[index]), *pieces, template(around[index + 1]))
+                written = (
+                    *opening,
+                    template(around[index]),
+                    *pieces,
+                    template(around[index + 1].removesuffix(self._written_start)),
+                )
                 found.append(Segment(written))
                 opening = []
         return found
 
     def answer(self, pieces: Sequence[Piece]) -> Segment:
         """See `TurnFormat.answer`."""
-        return Segment((*pieces, template(self._written_end)), is_supervised=True)
+        written = (template(self._written_start), *pieces, template(self._written_end))
+        return Segment(tuple(piece for piece in written if piece.text), is_supervised=True)
 
     def check_taught(self, num_turns: int) -> None:
         """See `TurnFormat.check_taught`."""
@@ -122,10 +130,11 @@ def _rendered_around(
         text = str(
             tokenizer.apply_chat_template(
                 marked,
-                chat_template=chat_template,
+                chat_template=f"{_EVERY_DAY}{chat_template}"
+                if "strftime_now" in chat_template
+                else chat_template,
                 tokenize=False,
-                strftime_now=_SOME_DAY.strftime,
-                date_string=_SOME_DAY.strftime("%d %b %Y"),
+                date_string=_SOME_DAY,
             )
         )
     except (TemplateError, ValueError, TypeError, KeyError) as error:
