@@ -40,13 +40,17 @@ def from_published(
 
     assert source.location is not None
     options = {"trust_remote_code": False, **options}
+    # transformers would ask a service to convert older files, in the background
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     try:
         if source.is_local:
             return load(source.location, local_files_only=True, **options)
         try:
             return load(source.location, token=False, **options)
         except OSError as error:
-            token = read_token(hf_token) if _is_gated(error) else None
+            # looking for weights, transformers takes "gated" for "no such file"
+            is_gated = _is_gated(error) or _is_closed(source.location)
+            token = read_token(hf_token) if is_gated else None
             if token is None:
                 raise
         return load(source.location, token=token, **options)
@@ -122,6 +126,21 @@ def _is_gated(error: BaseException) -> bool:
         if isinstance(seen, (GatedRepoError, RepositoryNotFoundError)):
             return True
         seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def _is_closed(repository: str) -> bool:
+    """True when the hub says so itself; False when it can't be asked."""
+    import httpx2
+    from huggingface_hub import auth_check
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+    try:
+        auth_check(repository, token=False)
+    except (GatedRepoError, RepositoryNotFoundError):
+        return True
+    except (HfHubHTTPError, OSError, httpx2.HTTPError):
+        return False
     return False
 
 
