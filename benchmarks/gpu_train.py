@@ -15,8 +15,8 @@ logits only at supervised positions; fused AdamW. Batches lie on the device befo
 data-wait is 0 by construction. MFU and HFU follow `weave_train/numbers/flops.py`; with recompute of a share
 of the layers, hardware FLOPs lie between none and all by that share. Each cell is a process of its own.
 
-Needs torch, transformers and timm (deepspeed for A-deepspeed only), numpy, pillow, pyarrow, pydantic and
-ruamel.yaml; run it from a checkout, nothing needs to be installed from it.
+Needs torch, transformers, timm and peft (deepspeed for A-deepspeed only), numpy, pillow, pyarrow, pydantic
+and ruamel.yaml; run it from a checkout, nothing needs to be installed from it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ LORA_RANK = 64
 GIB = 2**30
 FP32_STATES_BYTES = 2 + 4 + 12  # a weight, its gradient sum, master and two moments
 SPARE_BYTES = 12 * GIB  # tower, boundaries of recomputed layers, one layer's activations, logits
-PACKAGES = ("torch", "transformers", "timm", "deepspeed", "numpy")
+PACKAGES = ("torch", "transformers", "timm", "peft", "deepspeed", "numpy")
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Cell:
             dtype=torch.float32 if is_engine else torch.bfloat16,
         )
         if self.setup.is_lora:
-            parts.add_lora(self.vlm.core, rank=4 if options.tiny else LORA_RANK)
+            parts.train_adapters(self.vlm, rank=4 if options.tiny else LORA_RANK)
         self.num_trained = sum(p.numel() for p in parts.trained(self.vlm.core))
         self.num_core = sum(p.numel() for p in self.vlm.core.parameters())
         host = parts.make_batches(

@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 from weave_data.torchvision_ops import install
-from weave_train.config import ModelSettings
+from weave_train.config import LoraConfig, ModelSettings
 from weave_train.engine.deepspeed_config import EngineSettings
+from weave_train.engine.stages import apply_stage
 from weave_train.launch import Launch
+from weave_train.models.lora import add_lora
 from weave_train.models.model import VideoLanguageCore, VideoLanguageModel
 from weave_train.models.projector import build_projector
 from weave_train.models.vision import build_tower
@@ -91,28 +93,10 @@ def make_batches(settings: ModelSettings, *, num_frames: int, rows: int, count: 
     return [collate(made[start : start + rows], pad_id=0) for start in range(0, len(made), rows)]
 
 
-class LoraLinear(nn.Module):
-    """A frozen linear layer and a trained one of rank r beside it, which begins at 0."""
-
-    def __init__(self, base: nn.Linear, *, rank: int) -> None:
-        super().__init__()
-        options = {"bias": False, "device": base.weight.device, "dtype": base.weight.dtype}
-        self.base = base.requires_grad_(False)
-        self.down = nn.Linear(base.in_features, rank, **options)
-        self.up = nn.Linear(rank, base.out_features, **options)
-        nn.init.zeros_(self.up.weight)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.base(x) + self.up(self.down(x))  # alpha = r
-
-
-def add_lora(core: VideoLanguageCore, *, rank: int) -> None:
-    """Freeze the language model; all linear layers of its blocks get a LoRA. The projector stays trained."""
-    core.language_model.requires_grad_(False)
-    for parent in list(core.language_model.base_model.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Linear) and not isinstance(parent, LoraLinear):
-                setattr(parent, name, LoraLinear(child, rank=rank))
+def train_adapters(vlm: VideoLanguageModel, *, rank: int) -> None:
+    """The trainer's own LoRA on all linear layers of the blocks; adapters and projector are trained."""
+    add_lora(vlm.core, LoraConfig(rank=rank, alpha=float(rank)), seed=1)
+    apply_stage(vlm, "finetune")
 
 
 def decoder_layers(core: VideoLanguageCore) -> list[Any]:

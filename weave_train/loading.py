@@ -29,6 +29,7 @@ from weave_train.config import ModelSettings
 from weave_train.config.published import published_model
 from weave_train.models.empty import assemble_empty
 from weave_train.models.hub import fetch_file, first_line
+from weave_train.models.lora import add_lora, merge_lora
 from weave_train.models.model import VideoLanguageModel, compute_dtype
 from weave_train.models.tokenizer import load_tokenizer, save_tokenizer
 from weave_train.videoweave_run import LATEST, load_videoweave
@@ -65,6 +66,7 @@ def load(
     *,
     num_frames: int | None = None,
     device: torch.device | str | None = None,
+    merges_lora: bool = True,
 ) -> VideoLanguageModel:
     """Rebuild a trained model: a run of ours, or what VideoWeave or Prismatic trained.
 
@@ -78,6 +80,8 @@ def load(
             Read only when a model is gated.
         num_frames: Frames that `frames_from_video` takes, instead of the run's.
         device: Default: a GPU when there is one, else the CPU.
+        merges_lora: Adapters go into the weights beside them, in fp32, and the model's settings name none;
+            else they stay apart.
 
     Returns:
         In eval mode, frozen, in the compute dtype of its settings.
@@ -94,7 +98,7 @@ def load(
         vlm = load_videoweave(file, hf_token=token, num_frames=num_frames)
     else:
         checkpoint = find_checkpoint_at(str(model))
-        vlm = load_weights(checkpoint, in_compute_dtype=True)
+        vlm = load_weights(checkpoint, in_compute_dtype=True, merges_lora=merges_lora)
         if num_frames is not None:
             vlm.settings = vlm.settings.model_copy(update={"num_frames": num_frames})
     if vlm.settings.num_frames < 1:
@@ -139,12 +143,15 @@ def _fetch(repository: str, name: str, hf_token: str) -> Path:
         ) from error
 
 
-def load_weights(checkpoint: Checkpoint, *, in_compute_dtype: bool = False) -> VideoLanguageModel:
+def load_weights(
+    checkpoint: Checkpoint, *, in_compute_dtype: bool = False, merges_lora: bool = True
+) -> VideoLanguageModel:
     """As `load`, on the CPU.
 
     Args:
         checkpoint: Of a run of ours.
         in_compute_dtype: Cast as weights are read; otherwise they are as in the checkpoint (fp32 masters).
+        merges_lora: As there; what is merged is cast after it.
 
     Raises:
         WeaveError: As `load`.
@@ -157,8 +164,13 @@ def load_weights(checkpoint: Checkpoint, *, in_compute_dtype: bool = False) -> V
 
         config = AutoConfig.from_pretrained(folder / "language", local_files_only=True)
     trains_vision = any(name.startswith("vision.") for name in checkpoint.shapes)
+    is_merged = settings.lora is not None and merges_lora
     dtype = compute_dtype(settings) if in_compute_dtype else None
-    vlm = assemble_empty(settings, tokenizer, config, dtype=dtype, trains_vision=trains_vision)
+    vlm = assemble_empty(
+        settings, tokenizer, config, dtype=None if is_merged else dtype, trains_vision=trains_vision
+    )
+    if settings.lora is not None:
+        add_lora(vlm.core, settings.lora, seed=settings.seed)
     trained = _split(checkpoint, read_weights(checkpoint))
     for part, module in model_parts(vlm).items():
         module.requires_grad_(requires_grad=False)
@@ -171,6 +183,11 @@ def load_weights(checkpoint: Checkpoint, *, in_compute_dtype: bool = False) -> V
         if part in checkpoint.frozen:
             restore_frozen(checkpoint.store, part, module, sha256=checkpoint.frozen[part])
         module.requires_grad_(requires_grad=False)
+    if is_merged:
+        merge_lora(vlm.core)
+        vlm.settings = settings.model_copy(update={"lora": None})
+        vlm.tower.to(dtype=dtype)
+        vlm.core.to(dtype=dtype)
     return vlm
 
 

@@ -16,6 +16,7 @@ from training_runs import Training
 
 from weave_train.checkpoint.layout import find_checkpoint_at
 from weave_train.loading import load
+from weave_train.models.lora import is_adapter
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(1800)]
 
@@ -116,3 +117,42 @@ def test_a_frozen_language_model_keeps_its_weights_through_two_resizes(
     base = AutoModelForCausalLM.from_pretrained(odd_model).state_dict()
     loaded = load(run_dir, device="cpu").core.language_model.state_dict()
     assert all(torch.equal(loaded[name], value.float()) for name, value in base.items())
+
+
+FROZEN = "projector.0.bias"
+ADAPTERS = [
+    *("--lora.rank", "3", "--lora.alpha", "5", "--lora.dropout", "0.1", "--lora.targets", "*_proj"),
+    "--trainable",
+    f'[{{match: {FROZEN}, freeze: true}}, {{match: "*.layers.1.*.lora_B.*", lr_scale: 0.5}}]',
+]
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        [(2, "3"), (1, "2"), (2, "2")],
+        pytest.param([(2, "2"), (1, "3"), (2, "3")], marks=pytest.mark.slow),
+        pytest.param([(1, "0"), (3, "3"), (2, "1")], marks=pytest.mark.slow),
+    ],
+    ids=lambda chain: "-".join(f"{ranks}x{stage}" for ranks, stage in chain),
+)
+def test_adapters_with_dropout_go_on_through_two_resizes_over_the_same_base(
+    training: Training, odd_model: Path, chain: list[tuple[int, str]]
+) -> None:
+    given = [*flags(odd_model, "fp32"), *ADAPTERS]
+    straight = training.root / "unbroken-lora"
+    if not straight.is_dir():
+        training.start("unbroken-lora", *given, "--zero_stage", "2")
+    name = "chain-lora-" + "-".join(f"{ranks}{stage}" for ranks, stage in chain)
+    run_dir = run_chain(training, name, chain, given)
+    check_same(run_dir, straight, rel=1e-5)
+    checkpoint = find_checkpoint_at(str(run_dir))
+    assert set(checkpoint.frozen) == {"vision", "language", "projector"}
+    assert len(list(run_dir.glob("frozen/*"))) == 3
+    assert FROZEN not in checkpoint.shapes
+    trained = {name for name in checkpoint.shapes if not name.startswith("projector.")}
+    assert len(trained) == 2 * 7 * 2
+    assert all(is_adapter(name) for name in trained)
+    ours, theirs = (dict(load(path, device="cpu").core.named_parameters()) for path in (run_dir, straight))
+    for parameter, value in theirs.items():
+        assert torch.allclose(ours[parameter], value, rtol=1e-3, atol=1e-5), parameter

@@ -95,8 +95,7 @@ def test_flops_are_those_torch_counts(name: str, tmp_path: Path) -> None:
         vlm.core.train()
         model = flops_model(vlm, recompute=recompute)
         # torch multiplies the whole square of a causal model's scores, windows or not
-        attention = dataclasses.replace(model.layers_attention, width=2 * model.layers_attention.width)
-        model = dataclasses.replace(model, layers_attention=attention)
+        model = dataclasses.replace(model, layers_attention=model.layers_attention + model.layers_attention)
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             vlm.core(vlm.encode(batch.pixels), batch).backward()
         assert model.of_batch(batch).hardware == pytest.approx(counter.get_total_flops(), rel=1e-9)

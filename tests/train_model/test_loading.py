@@ -17,8 +17,10 @@ from weave_data.errors import ConfigError, VerificationError
 from weave_data.storage import LocalStore
 from weave_train.checkpoint.frozen import frozen_sha256, save_frozen
 from weave_train.checkpoint.layout import read_checkpoint, step_key
-from weave_train.config import ModelSettings
+from weave_train.config import LoraConfig, ModelSettings, TrainableRule
+from weave_train.engine.stages import apply_stage
 from weave_train.loading import load, model_parts, save_model_files
+from weave_train.models.lora import add_lora
 from weave_train.models.model import VideoLanguageModel, build_model, tower_sha256
 from weave_train.models.tokenizer import resolve_tokenizer
 
@@ -192,6 +194,79 @@ def test_a_trained_tower_comes_back_from_the_checkpoint(vlm: VideoLanguageModel,
     write_step(tmp_path, trained, save_all_frozen(vlm, tmp_path), num_ranks=2)
     found = dict(load(tmp_path, device="cpu").tower.named_parameters())
     assert all(torch.equal(found[name], value + (name != last)) for name, value in tower.items())
+
+
+def change_seed(run_dir: Path) -> None:
+    """Whatever is not read from the run's files is not what it was."""
+    path = run_dir / "config.json"
+    values = json.loads(path.read_text())
+    values["model"]["seed"] += 1
+    path.write_text(json.dumps(values))
+
+
+RULES = [
+    TrainableRule(match="language_model.model.embed_tokens.*", freeze=True),
+    TrainableRule(match="*.layers.0.*", freeze=True),
+    TrainableRule(match="projector.0.*", freeze=True),
+    TrainableRule(match="vision.vit.blocks.0.*", freeze=True),
+]
+
+
+@pytest.mark.parametrize("stage", ["finetune", "full-finetune"])
+def test_frozen_weights_inside_trained_parts_come_back_whatever_the_seed(
+    vlm: VideoLanguageModel, tmp_path: Path, stage: Any
+) -> None:
+    apply_stage(vlm, stage, RULES)
+    nudge(vlm)
+    write_run(vlm, tmp_path, num_ranks=2)
+    described = read_checkpoint(LocalStore(tmp_path), 30)
+    assert set(described.frozen) == {"vision", "language", "projector"}
+    assert not any("embed_tokens" in name or ".layers.0." in name for name in described.shapes)
+    change_seed(tmp_path)
+    loaded = load(tmp_path, device="cpu")
+    assert tower_sha256(loaded.tower) == tower_sha256(vlm.tower)
+    ours = {part: module.state_dict() for part, module in model_parts(loaded).items()}
+    for part, module in model_parts(vlm).items():
+        assert all(torch.equal(ours[part][name], value) for name, value in module.state_dict().items())
+    frozen_file(tmp_path, "projector").unlink()
+    with pytest.raises(VerificationError, match=r"frozen/projector-.*: missing"):
+        load(tmp_path)
+
+
+def test_a_weight_that_is_neither_trained_nor_stored_is_refused(
+    vlm: VideoLanguageModel, tmp_path: Path
+) -> None:
+    apply_stage(vlm, "finetune", RULES[:1])
+    write_run(vlm, tmp_path)
+    trained = {name: value for name, value in vlm.core.named_parameters() if value.requires_grad}
+    del trained["language_model.model.norm.weight"]
+    replace_step(tmp_path, trained, save_all_frozen(vlm, tmp_path))
+    with pytest.raises(VerificationError, match=r"does not fit the model's language: model\.norm\.weight"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("merges_lora", [True, False])
+def test_adapters_come_back_merged_or_apart_and_answer_alike(
+    settings: ModelSettings, tokenizer: Any, tmp_path: Path, merges_lora: bool
+) -> None:
+    lora = LoraConfig(rank=4, dropout=0.5)
+    vlm = build_model(settings.model_copy(update={"lora": lora}), tokenizer)
+    add_lora(vlm.core, lora, seed=settings.seed)
+    apply_stage(vlm, "finetune")
+    nudge(vlm)
+    write_run(vlm, tmp_path)
+    described = read_checkpoint(LocalStore(tmp_path), 30)
+    assert {".lora_" in name for name in described.shapes if not name.startswith("projector.")} == {True}
+    change_seed(tmp_path)
+    loaded = load(tmp_path, device="cpu", merges_lora=merges_lora)
+    names = {name for name, _ in loaded.core.named_parameters()}
+    assert any(".lora_" in name for name in names) != merges_lora
+    assert loaded.settings.lora == (None if merges_lora else lora)
+    embeds = torch.randn(2, 9, 96, generator=torch.Generator().manual_seed(5))
+    vlm.core.eval()
+    ours, theirs = (one.core.language_model(inputs_embeds=embeds).logits.detach() for one in (loaded, vlm))
+    assert float((ours - theirs).abs().max() / theirs.abs().max()) <= (1e-5 if merges_lora else 0)
+    assert loaded.generate(FRAMES, PROMPT, max_new_tokens=8) == vlm.generate(FRAMES, PROMPT, max_new_tokens=8)
 
 
 NAME = "projector.0.weight"

@@ -15,10 +15,12 @@ from weave_data.errors import VerificationError
 from weave_data.storage import LocalStore
 from weave_train.checkpoint.frozen import frozen_sha256, save_frozen
 from weave_train.checkpoint.prismatic import read_prismatic, write_prismatic
-from weave_train.config import ModelSettings
+from weave_train.config import LoraConfig, ModelSettings
+from weave_train.engine.stages import apply_stage
 from weave_train.exports.run_layout import export_prismatic
 from weave_train.loading import load, model_parts, save_model_files
-from weave_train.models.model import VideoLanguageModel
+from weave_train.models.lora import add_lora
+from weave_train.models.model import VideoLanguageModel, build_model
 from weave_train.models.projector import build_projector
 from weave_train.models.vision import build_tower
 from weave_train.towers import TOWERS
@@ -34,16 +36,21 @@ class Theirs(nn.Module):
 
 @pytest.fixture
 def run_dir(vlm: VideoLanguageModel, tmp_path: Path) -> Path:
-    save_model_files(vlm, tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"model": vlm.settings.model_dump(mode="json")}))
-    digest = frozen_sha256(vlm.tower)
-    save_frozen(LocalStore(tmp_path), "vision", vlm.tower, sha256=digest)
-    weights = dict(vlm.core.named_parameters())
+    return write_run(vlm, tmp_path)
+
+
+def write_run(vlm: VideoLanguageModel, run_dir: Path) -> Path:
+    save_model_files(vlm, run_dir)
+    (run_dir / "config.json").write_text(json.dumps({"model": vlm.settings.model_dump(mode="json")}))
+    frozen = {}
+    for part, module in model_parts(vlm).items():
+        if not all(value.requires_grad for value in module.parameters()):
+            frozen[part] = frozen_sha256(module)
+            save_frozen(LocalStore(run_dir), part, module, sha256=frozen[part])
+    weights = {name: value for name, value in vlm.core.named_parameters() if value.requires_grad}
     shapes = {name: value.shape for name, value in weights.items()}
-    write_checkpoint(
-        LocalStore(tmp_path), cut_evenly(weights, 2), step=3, shapes=shapes, frozen={"vision": digest}
-    )
-    return tmp_path
+    write_checkpoint(LocalStore(run_dir), cut_evenly(weights, 2), step=3, shapes=shapes, frozen=frozen)
+    return run_dir
 
 
 def test_an_exported_run_has_their_names_and_our_values(run_dir: Path, tmp_path: Path) -> None:
@@ -94,6 +101,42 @@ def test_a_published_tower_that_was_not_trained_stays_out(
 ) -> None:
     monkeypatch.setattr("weave_train.exports.plain.tower_spec", lambda _: TOWERS["clip-vit-b"])
     assert export_prismatic(run_dir, tmp_path / "a.pt") == ("projector", "language")
+
+
+def test_a_trained_tower_goes_along_whatever_it_began_as(
+    vlm: VideoLanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply_stage(vlm, "full-finetune")
+    with torch.no_grad():
+        for value in vlm.core.parameters():
+            value.add_(0.1)
+    write_run(vlm, tmp_path)
+    monkeypatch.setattr("weave_train.exports.plain.tower_spec", lambda _: TOWERS["clip-vit-b"])
+    assert export_prismatic(tmp_path, tmp_path / "a.pt") == ("projector", "language", "vision")
+    stored = read_prismatic(tmp_path / "a.pt")["vision"]
+    assert all(torch.equal(stored[name], value) for name, value in vlm.tower.state_dict().items())
+
+
+def test_adapters_are_exported_in_the_weights_beside_them(
+    settings: ModelSettings, tokenizer: Any, tmp_path: Path
+) -> None:
+    lora = LoraConfig(rank=4)
+    vlm = build_model(settings.model_copy(update={"lora": lora}), tokenizer)
+    add_lora(vlm.core, lora, seed=1)
+    apply_stage(vlm, "finetune")
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for value in vlm.core.parameters():
+            value.add_(torch.randn(value.shape, generator=generator) * 0.1)
+    write_run(vlm, tmp_path)
+    export_prismatic(tmp_path, tmp_path / "a.pt")
+    plain = build_model(settings, tokenizer)
+    stored = read_prismatic(tmp_path / "a.pt")
+    for part in ("projector", "language"):
+        model_parts(plain)[part].load_state_dict(stored[part])
+    embeds = torch.randn(2, 9, 96, generator=generator)
+    logits = [one.core.eval().language_model(inputs_embeds=embeds).logits for one in (plain, vlm)]
+    torch.testing.assert_close(*logits, rtol=1e-5, atol=1e-5)
 
 
 class Payload:

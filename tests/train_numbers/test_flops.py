@@ -11,8 +11,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from weave_data.torchvision_ops import install
-from weave_train.config import StageId
+from weave_train.config import LoraConfig, StageId, TrainableRule
 from weave_train.engine.stages import apply_stage
+from weave_train.models.lora import add_lora, merge_lora
 from weave_train.models.model import VideoLanguageModel
 from weave_train.numbers import Flops, FlopsModel, flops_model
 from weave_train.rows.batch import Batch, dummy_batch
@@ -35,9 +36,7 @@ def measured(vlm: VideoLanguageModel, batch: Batch) -> int:
 def with_full_attention(model: FlopsModel) -> FlopsModel:
     """Torch multiplies the whole square of a causal model's scores."""
     attention = model.layers_attention
-    return dataclasses.replace(
-        model, layers_attention=dataclasses.replace(attention, width=2 * attention.width)
-    )
+    return dataclasses.replace(model, layers_attention=attention + attention)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -74,6 +73,60 @@ def test_model_flops_are_those_of_rows_without_padding(vlm: VideoLanguageModel, 
     model = with_full_attention(flops_model(vlm, recompute=True))
     alone = sum(measured(vlm, make_batch(vlm, [frames])) for frames in (4, 1, 2))
     assert model.of_batch(make_batch(vlm, [4, 1, 2])).model == pytest.approx(alone, rel=1e-9)
+
+
+RULES = {
+    "lora": [],
+    "lora-of-some": [],
+    "lora-and-head": [TrainableRule(match="language_model.lm_head.*", train=True)],
+    "no-embedding": [TrainableRule(match="*.embed_tokens.*", freeze=True)],
+    "upper-layer": [TrainableRule(match="*.layers.1.*", freeze=True)],
+    "adapters-alone": [TrainableRule(match="projector.*", freeze=True)],
+    "patches": [
+        TrainableRule(match="vision.vit.patch_embed.*", freeze=True),
+        TrainableRule(match="vision.vit.pos_embed", freeze=True),
+        TrainableRule(match="vision.vit.cls_token", freeze=True),
+        TrainableRule(match="vision.vit.blocks.0.*", freeze=True),
+    ],
+    "tower-alone": [
+        TrainableRule(match="language_model.*", freeze=True),
+        TrainableRule(match="projector.*", freeze=True),
+    ],
+    "head-alone": [TrainableRule(match="*lm_head*", lr_scale=1.0), TrainableRule(match="*", freeze=True)],
+}
+
+
+def choose(vlm: VideoLanguageModel, name: str) -> float:
+    """Freeze as the rules say; how far the convention may be off."""
+    lora = {"targets": ["q_proj", "down_proj"]} if name == "lora-of-some" else {}
+    if name.startswith("lora") or name == "adapters-alone":
+        add_lora(vlm.core, LoraConfig(rank=4, **lora), seed=1)
+    apply_stage(vlm, "full-finetune" if name in ("patches", "tower-alone") else "finetune", RULES[name])
+    # the lowest trained block's weights side by side count as one after the other
+    return 0.05 if name in ("adapters-alone", "patches") else 1e-9
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("recompute", [False, True])
+def test_adapters_and_frozen_weights_cost_what_torch_counts(
+    vlm: VideoLanguageModel, name: str, recompute: bool
+) -> None:
+    tolerance = choose(vlm, name)
+    if recompute:
+        vlm.core.recompute_activations()
+    batch = make_batch(vlm, [4, 1, 0, 2])
+    model = with_full_attention(flops_model(vlm, recompute=recompute))
+    assert model.of_batch(batch).hardware == pytest.approx(measured(vlm, batch), rel=tolerance)
+
+
+def test_frozen_weights_under_adapters_cost_4_n_and_adapters_6_n(vlm: VideoLanguageModel) -> None:
+    plain = flops_model(vlm, recompute=False).layers.forward
+    add_lora(vlm.core, LoraConfig(rank=4), seed=1)
+    apply_stage(vlm, "finetune")
+    adapters = sum(value.numel() for name, value in vlm.core.named_parameters() if ".lora_" in name)
+    assert flops_model(vlm, recompute=False).layers.model_flops(1) == 4 * plain + 6 * adapters
+    merge_lora(vlm.core)
+    assert flops_model(vlm, recompute=False).layers.forward == plain
 
 
 def test_a_frozen_language_model_costs_two_thirds_of_a_trained_one(vlm: VideoLanguageModel) -> None:

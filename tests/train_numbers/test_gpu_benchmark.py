@@ -13,6 +13,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from weave_train.models.lora import is_adapter
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CPU = torch.device("cpu")
 
@@ -47,12 +49,13 @@ def test_lora_begins_as_the_model_it_is_added_to_and_is_all_that_is_trained(part
     vlm = build(parts)
     (batch,) = batches(parts, vlm, count=1)
     before = vlm.core(vlm.frozen_features(batch), batch)
-    parts.add_lora(vlm.core, rank=4)
+    parts.train_adapters(vlm, rank=4)
     after = vlm.core(vlm.frozen_features(batch), batch)
     assert torch.equal(before, after)
     names = {name for name, p in vlm.core.named_parameters() if p.requires_grad}
-    assert all(".down." in name or ".up." in name or name.startswith("projector.") for name in names)
-    assert sum(".down." in name for name in names) == 7 * parts.TINY["num_hidden_layers"]
+    assert all(is_adapter(name) or name.startswith("projector.") for name in names)
+    assert sum(".lora_A." in name for name in names) == 7 * parts.TINY["num_hidden_layers"]
+    assert {value.dtype for value in vlm.core.parameters()} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize(("n", "share"), [(0, 0.0), (4, 0.25), (2, 0.5), (1, 1.0)])

@@ -14,9 +14,10 @@ from weave_data.errors import ConfigError, DeviceError
 from weave_data.storage import LocalStore
 from weave_train.checkpoint.frozen import frozen_sha256, save_frozen
 from weave_train.checkpoint.prismatic import write_prismatic
-from weave_train.config import ModelSettings, PretrainConfig, load_pretrain_config
+from weave_train.config import LoraConfig, ModelSettings, PretrainConfig, load_pretrain_config
 from weave_train.engine.stages import apply_stage
 from weave_train.loading import model_parts, save_model_files
+from weave_train.models.lora import add_lora, merge_lora
 from weave_train.models.model import VideoLanguageModel, build_model
 from weave_train.models.tokenizer import train_caption_tokenizer
 from weave_train.train.warm_start import find_donor
@@ -239,3 +240,19 @@ def test_an_unknown_published_id_names_the_nearest(tmp_path: Path) -> None:
     flags = {"model.init_from_model": "prism-clip+8b"}
     with pytest.raises(ConfigError, match="init_from_model: .*did you mean 'prism-clip"):
         find_donor(config(tmp_path, arch="no-align+gelu-mlp", **flags), recipe="l4")
+
+
+def test_a_run_with_adapters_gives_its_merged_weights(tokenizer: Any, tmp_path: Path) -> None:
+    lora = LoraConfig(rank=2)
+    source = make_model(tokenizer, seed=1, lora=lora)
+    add_lora(source.core, lora, seed=1)
+    name = write_run(source, tmp_path / "source", stage="finetune")
+    merge_lora(source.core)
+    arch = "no-align+gelu-mlp"
+    donor = find_donor(config(tmp_path, arch=arch, **{"model.init_from_model": str(name)}), recipe="l4")
+    assert donor is not None
+    vlm = make_model(tokenizer, seed=2)
+    donor.give(vlm)
+    for part in ("projector", "language", "vision"):
+        assert_equal(weights_of(vlm, part), weights_of(source, part))
+    add_lora(vlm.core, lora, seed=3)  # the next run's own, on top of them

@@ -135,7 +135,8 @@ def restore_frozen(store: Store, part: str, module: nn.Module, *, sha256: str) -
     odd += [name for name in values.keys() & targets.keys() if values[name].shape != targets[name].shape]
     if odd:
         raise VerificationError(
-            f"{origin}: does not fit the model's {part}: {odd[0]}; use the run's own flags"
+            f"{origin}: does not fit the model's {part}: {odd[0]}; use the run's own flags, "
+            "--trainable among them"
         )
     for name, value in values.items():
         targets[name].copy_(value)

@@ -23,6 +23,7 @@ from weave_train.config.sections import (
     StageId,
     WatchConfig,
 )
+from weave_train.config.trainable import LoraConfig, TrainableRule
 
 __all__ = [
     "DATASET_IDS",
@@ -31,6 +32,7 @@ __all__ = [
     "CheckpointConfig",
     "DatasetConfig",
     "FeedConfig",
+    "LoraConfig",
     "LrScaleConfig",
     "MixtureEntry",
     "ModelConfig",
@@ -39,6 +41,7 @@ __all__ = [
     "ScheduleId",
     "StageConfig",
     "StageId",
+    "TrainableRule",
     "WatchConfig",
     "load_pretrain_config",
     "model_preset",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from weave_data.config import FramesConfig, StrictModel
+from weave_train.config.trainable import LoraConfig
 
 __all__ = ["ModelSettings", "RopeScaling"]
 
@@ -41,6 +42,7 @@ class ModelSettings(StrictModel):
             sampled likewise (for `random-sorted`, which draws, by `linspace`).
         fps: Of frame policy `fps`, frames per second.
         frames: How those frames were stored.
+        lora: Adapters of the language model, if it has any in checkpoints; `load` merges them.
     """
 
     vision_backbone_id: str = "video-tiny-vit"
@@ -60,6 +62,7 @@ class ModelSettings(StrictModel):
     frame_policy: Literal["linspace", "segment-center", "random-sorted", "fps"] = "linspace"
     fps: Annotated[float, Field(gt=0)] | None = None
     frames: FramesConfig = FramesConfig()
+    lora: LoraConfig | None = None
 
     @property
     def projector_id(self) -> str:

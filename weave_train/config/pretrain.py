@@ -18,6 +18,7 @@ from weave_train.config.sections import (
     StageId,
     WatchConfig,
 )
+from weave_train.config.trainable import LoraConfig, TrainableRule
 
 __all__ = ["PretrainConfig"]
 
@@ -43,6 +44,8 @@ class PretrainConfig(StrictModel):
     VideoWeave did: weights and optimizer states are rounded. `val_dataset` is validated on, if it is
     given (`--val_dataset.split val` alone: of the training data): every `val_every_steps`, null at the end
     of each epoch, and at the end of the run, on its first `val_max_rows` rows or all.
+    `trainable`: rules by parameter name on top of the stage, `[{match: GLOB, freeze: true}, {match: GLOB,
+    lr_scale: 0.1}]`, the first match wins.
     `module_norms_every`: gradient norms by module are worked out each so many steps.
     """
 
@@ -77,6 +80,8 @@ class PretrainConfig(StrictModel):
     order: Literal["lanes", "legacy"] = "lanes"
     master_weights: Literal["fp32", "bf16"] = "fp32"
     lr_scale: LrScaleConfig = LrScaleConfig()
+    trainable: list[TrainableRule] = Field(default=[])
+    lora: LoraConfig = LoraConfig()
     feed: FeedConfig = FeedConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     watch: WatchConfig = WatchConfig()

@@ -8,6 +8,7 @@ from weave_train.config.dataset_problems import dataset_problems
 from weave_train.config.pretrain import PretrainConfig
 from weave_train.config.sections import WatchConfig
 from weave_train.config.tracking_problems import tracking_problems
+from weave_train.config.trainable import LoraConfig
 
 __all__ = ["find_problems"]
 
@@ -22,7 +23,7 @@ def find_problems(config: PretrainConfig, baseline: PretrainConfig) -> list[str]
     found = _language_problems(config, baseline)
     found += dataset_problems(config.dataset, batch_rows=config.hyper.global_batch_size)
     found += tracking_problems(config)
-    found += _stage_problems(config) + _frame_problems(config)
+    found += _stage_problems(config) + _frame_problems(config) + _lora_problems(config)
     return found + _engine_problems(config)
 
 
@@ -84,6 +85,19 @@ def _frame_problems(config: PretrainConfig) -> list[str]:
     if config.val_dataset.shuffle_frames:
         found.append("val_dataset.shuffle_frames: follows --dataset.shuffle_frames; leave it out")
     return found
+
+
+def _lora_problems(config: PretrainConfig) -> list[str]:
+    if config.lora.rank is None:
+        default = LoraConfig()
+        return [
+            f"lora.{name}: has no effect without --lora.rank"
+            for name in ("alpha", "dropout", "targets")
+            if getattr(config.lora, name) != getattr(default, name)
+        ]
+    if config.stage == "align":
+        return ["lora.rank: stage align trains the projector alone; leave it out, or give --stage finetune"]
+    return []
 
 
 def _engine_problems(config: PretrainConfig) -> list[str]:

@@ -54,6 +54,7 @@ class EngineSettings:
         max_grad_norm: Gradients are clipped to this norm; 0 leaves them.
         weight_decay: Of parameters with two axes or more that are no bias.
         lr_scale: Factor of the learning rate by part of the model; 1 where a part is not named.
+        parameter_lr_scale: Factor on top of that by parameter name; 1 where it is not named.
         optimizer: `adamw`, or AdamW without a schedule (`engine.schedule_free`).
         master_weights: Of weights and optimizer states; `bf16` (ZeRO 1 to 3, bf16 compute) has gradients
             accumulated in bf16, too, as VideoWeave did.
@@ -69,6 +70,7 @@ class EngineSettings:
     max_grad_norm: float
     weight_decay: float
     lr_scale: Mapping[Part, float] = field(default_factory=dict)
+    parameter_lr_scale: Mapping[str, float] = field(default_factory=dict)
     optimizer: OptimizerId = "adamw"
     master_weights: Literal["fp32", "bf16"] = "fp32"
     reduce_in_full_precision: bool = True

@@ -87,7 +87,12 @@ class TrainEngine:
         rounded = _rounded_weights(core) if has_wider_masters else {}
         self.settings = settings
         self._launch = launch
-        groups = parameter_groups(core, weight_decay=settings.weight_decay, lr_scale=settings.lr_scale)
+        groups = parameter_groups(
+            core,
+            weight_decay=settings.weight_decay,
+            lr_scale=settings.lr_scale,
+            parameter_lr_scale=settings.parameter_lr_scale,
+        )
         self.was_skipped = False
         self.average = WeightAverage()
         self._adamw: torch.optim.Optimizer = (

@@ -33,7 +33,7 @@ def list_components(dataset: DatasetConfig, *, stage: str) -> Components:
     Raises:
         ConfigError: An unknown id, or components that name no list.
     """
-    if dataset.type not in DATASET_PRESETS:
+    if dataset.type is None or dataset.type not in DATASET_PRESETS:
         raise ConfigError(
             f"dataset.type: {dataset.type!r} is not a known data set "
             f"({nearest(str(dataset.type), DATASET_PRESETS)})"

@@ -31,6 +31,7 @@ from weave_train.models.language import (
     embedding_shape,
 )
 from weave_train.models.likelihood import string_probabilities
+from weave_train.models.lora import RowDraws
 from weave_train.models.projector import build_projector
 from weave_train.models.vision import VisionTower, build_tower, tower_sha256
 from weave_train.rows.batch import Batch
@@ -59,7 +60,7 @@ def compute_dtype(settings: ModelSettings) -> torch.dtype:
 class VideoLanguageCore(nn.Module):
     """Projector, language model and, where it is trained, the tower.
 
-    Parameters are only touched inside submodules' forwards.
+    Parameters are only touched inside submodules' forwards. `draws`: for rows, where adapters drop out.
     """
 
     def __init__(self, projector: nn.Module, language_model: nn.Module) -> None:
@@ -67,6 +68,7 @@ class VideoLanguageCore(nn.Module):
         self.projector = projector
         self.language_model: Any = language_model
         self.vision: VisionTower | None = None
+        self.draws: RowDraws | None = None
 
     def recompute_activations(self) -> None:
         """Keep only the layers' inputs in a forward pass; the rest is computed again in backward.
@@ -76,6 +78,8 @@ class VideoLanguageCore(nn.Module):
         self.language_model.gradient_checkpointing_enable(
             gradient_checkpointing_kwargs={"use_reentrant": False}
         )
+        # gradients pass without it, and with it they pass down to embeddings that nobody trains
+        self.language_model.disable_input_require_grads()
         if self.vision is not None:
             self.vision.recompute_activations()
 
@@ -111,6 +115,8 @@ class VideoLanguageCore(nn.Module):
         if features_FPD is None:
             assert self.vision is not None
             features_FPD = self.vision(batch.pixels)  # noqa: N806  shape suffix
+        if self.draws is not None:
+            self.draws.begin(batch)
         hidden_BSE = self.language_model.base_model(  # noqa: N806  shape suffix
             inputs_embeds=self.embed(features_FPD, batch.input_ids),
             attention_mask=batch.attention_mask,

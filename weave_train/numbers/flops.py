@@ -7,7 +7,9 @@ A weight that multiplies a token costs
          projector), or where only the weight's own gradient is needed (the first layer of all)
     6N   where both are: a trained weight with something trained below it
 
-so a frozen tower costs 2N, and what is trained is read from `requires_grad`, weight by weight.
+so a frozen tower costs 2N, adapters 6N beside frozen weights of 4N, and what is trained is read from
+`requires_grad`, weight by weight, in the order of the modules: in the lowest block that is trained,
+weights side by side (query, key, value) count as if one came after the other.
 Attention costs 4 * d a pair of positions forward (scores and values, d = heads * head size), three
 times that where gradients pass; a causal model has half of the S * S pairs. Embedding look-ups,
 norms, activations and the softmax are not counted; the head is, at supervised positions only.
@@ -27,7 +29,7 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,6 +68,14 @@ class _Matrices:
     passed: int = 0
     again: int = 0
 
+    def __add__(self, other: _Matrices) -> _Matrices:
+        return _Matrices(
+            self.forward + other.forward,
+            self.own_gradient + other.own_gradient,
+            self.passed + other.passed,
+            self.again + other.again,
+        )
+
     def model_flops(self, tokens: float) -> float:
         return 2.0 * tokens * (self.forward + self.own_gradient + self.passed)
 
@@ -75,17 +85,20 @@ class _Matrices:
 
 @dataclass(frozen=True)
 class _Attention:
-    """`width`: heads * head size, summed over layers; gradients pass, or the forward is run again."""
+    """Heads * head size, summed over layers: all, where gradients pass, where the forward is run again."""
 
-    width: int
-    is_passed: bool
-    is_again: bool
+    width: int = 0
+    passed: int = 0
+    again: int = 0
+
+    def __add__(self, other: _Attention) -> _Attention:
+        return _Attention(self.width + other.width, self.passed + other.passed, self.again + other.again)
 
     def model_flops(self, pairs: float) -> float:
-        return 4.0 * pairs * self.width * (3 if self.is_passed else 1)
+        return 4.0 * pairs * (self.width + 2 * self.passed)
 
     def hardware_flops(self, pairs: float) -> float:
-        return self.model_flops(pairs) + (4.0 * pairs * self.width if self.is_again else 0.0)
+        return self.model_flops(pairs) + 4.0 * pairs * self.again
 
 
 @dataclass(frozen=True)
@@ -201,46 +214,89 @@ def flops_model(vlm: VideoLanguageModel, *, recompute: bool) -> FlopsModel:
     """
     spec = vlm.tower.spec
     language = vlm.core.language_model
+    config, head = language.config, language.get_output_embeddings()
     vits = tuple(_vit(vit, patches=spec.grid**2, recompute=recompute) for vit in vlm.tower.vits)
-    head = language.get_output_embeddings()
-    is_tower_trained = any(vit.attention.is_passed for vit in vits)
-    projector = _matrices([vlm.core.projector], is_reached=is_tower_trained)
-    embedding = language.get_input_embeddings().weight
-    is_reached = is_tower_trained or bool(projector.own_gradient) or embedding.requires_grad
-    layers = _matrices([language.base_model], is_reached=is_reached, leave_out=head)
-    is_passed = is_reached or bool(layers.own_gradient)
-    config = language.config
+    is_reached = _any_trained(vlm.tower.parameters())
+    projector = _matrices([vlm.core.projector], is_reached=is_reached)
+    below = [*vlm.core.projector.parameters(), language.get_input_embeddings().weight]
+    is_reached = is_reached or _any_trained(below)
+    decoders = _decoder_layers(language)
+    taken = {id(weight) for weight in _weights([head, *decoders])}
+    outside = _matrices([language.base_model], is_reached=is_reached, taken=taken)
+    width = config.num_attention_heads * _head_size(config)
+    layers, layers_attention = _blocks(
+        decoders, [width] * len(decoders), is_reached=is_reached, recompute=recompute
+    )
+    is_reached = is_reached or _any_trained(language.base_model.parameters())
     return FlopsModel(
         patches_per_frame=spec.patches_per_frame,
         vits=vits,
         projector=projector,
-        layers=_with_again(layers, _decoder_layers(language)) if recompute else layers,
-        layers_attention=_Attention(
-            width=config.num_hidden_layers * config.num_attention_heads * _head_size(config),
-            is_passed=is_passed,
-            is_again=recompute,
-        ),
-        head=_matrices([head], is_reached=is_passed),
+        layers=outside + layers,
+        layers_attention=layers_attention,
+        head=_matrices([head], is_reached=is_reached),
     )
 
 
 def _vit(vit: Any, *, patches: int, recompute: bool) -> _Vit:
     blocks = list(vit.blocks)[:-1]  # the last block's output is not used, and it does not run
-    patch = _matrices([vit.patch_embed], is_reached=False)
-    matrices = _matrices(blocks, is_reached=bool(patch.own_gradient))
-    is_trained = bool(patch.own_gradient + matrices.own_gradient)
-    is_again = recompute and is_trained
+    below = [value for name, value in vit.named_parameters() if not name.startswith("blocks.")]
+    widths = [_attention_width(block.attn, vit.embed_dim) for block in blocks]
+    matrices, attention = _blocks(blocks, widths, is_reached=_any_trained(below), recompute=recompute)
     return _Vit(
         patches=patches,
         positions=patches + vit.num_prefix_tokens,
-        patch_embedding=patch,
-        blocks=_with_again(matrices, blocks) if is_again else matrices,
-        attention=_Attention(
-            width=sum(_attention_width(block.attn, vit.embed_dim) for block in blocks),
-            is_passed=is_trained,
-            is_again=is_again,
-        ),
+        patch_embedding=_matrices([vit.patch_embed], is_reached=False),
+        blocks=matrices,
+        attention=attention,
     )
+
+
+def _blocks(
+    blocks: Sequence[nn.Module], widths: Sequence[int], *, is_reached: bool, recompute: bool
+) -> tuple[_Matrices, _Attention]:
+    """Of transformer blocks in order.
+
+    Args:
+        blocks: Of a tower or a language model.
+        widths: Of each, heads * head size.
+        is_reached: Something below them is trained.
+        recompute: Those with a backward run again in it.
+    """
+    matrices, attention = _Matrices(), _Attention()
+    for block, width in zip(blocks, widths, strict=True):
+        of_block = _block(block, is_reached=is_reached, width=width, recompute=recompute)
+        matrices, attention = matrices + of_block[0], attention + of_block[1]
+        is_reached = is_reached or _any_trained(block.parameters())
+    return matrices, attention
+
+
+def _block(
+    block: nn.Module, *, is_reached: bool, width: int, recompute: bool
+) -> tuple[_Matrices, _Attention]:
+    """Matrices and attention of a transformer block, of which a gradient passes through, or not.
+
+    Args:
+        block: Of a tower or a language model.
+        is_reached: Something below it is trained.
+        width: Heads * head size.
+        recompute: It runs again in backward, if there is a backward.
+    """
+    # a vector of it that is trained is taken to lie below all of its matrices
+    is_reached = is_reached or _any_trained(value for value in block.parameters() if len(_shape(value)) < 2)
+    matrices = _matrices([block], is_reached=is_reached)
+    is_passed = is_reached or any(
+        _any_trained(module.parameters()) for name, module in block.named_children() if "attn" in name
+    )
+    is_again = recompute and (is_reached or _any_trained(block.parameters()))
+    return (
+        _with_again(matrices, [block]) if is_again else matrices,
+        _Attention(width, width if is_passed else 0, width if is_again else 0),
+    )
+
+
+def _any_trained(parameters: Iterable[nn.Parameter]) -> bool:
+    return any(parameter.requires_grad for parameter in parameters)
 
 
 def _attention_width(attention: Any, embed_dim: int) -> int:
@@ -258,21 +314,17 @@ def _weights(modules: Iterable[nn.Module]) -> Iterator[nn.Parameter]:
     """Weights that multiply tokens, in order; embeddings are looked up, vectors scale."""
     for parent in modules:
         for module in parent.modules():
-            weight = getattr(module, "weight", None)
-            if not isinstance(weight, nn.Parameter) or isinstance(module, nn.Embedding):
-                continue
-            # a partitioned parameter is empty; DeepSpeed keeps its shape beside it
-            if len(getattr(weight, "ds_shape", weight.shape)) >= 2:
+            # a module's own: layers with adapters show the weight inside them as theirs, too
+            weight = dict(module.named_parameters(recurse=False)).get("weight")
+            if weight is not None and not isinstance(module, nn.Embedding) and len(_shape(weight)) >= 2:
                 yield weight
 
 
-def _matrices(
-    modules: Iterable[nn.Module], *, is_reached: bool, leave_out: nn.Module | None = None
-) -> _Matrices:
+def _matrices(modules: Iterable[nn.Module], *, is_reached: bool, taken: Collection[int] = ()) -> _Matrices:
+    """Sizes of weights in order, those left out whose ids are `taken`."""
     forward = own_gradient = passed = 0
-    left_out = None if leave_out is None else leave_out.weight
     for weight in _weights(modules):
-        if weight is left_out:
+        if id(weight) in taken:
             continue
         size = _size(weight)
         forward += size
@@ -295,7 +347,10 @@ def _ends_with_norm_or_scale(layer: nn.Module) -> bool:
 
     By a norm after it (Gemma 2 and 3, OLMo 2, GLM 4), or for the gradient of a learned scale (DINOv2).
     """
-    is_scaled = any(name.rpartition(".")[2].startswith("gamma") for name, _ in layer.named_parameters())
+    is_scaled = any(
+        value.requires_grad and name.rpartition(".")[2].startswith("gamma")
+        for name, value in layer.named_parameters()
+    )
     norms = ("post_feedforward_layernorm", "post_mlp_layernorm")
     return is_scaled or any(hasattr(layer, name) for name in norms)
 
@@ -304,6 +359,11 @@ def _decoder_layers(language: nn.Module) -> list[nn.Module]:
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     return [module for module in language.modules() if isinstance(module, GradientCheckpointingLayer)]
+
+
+def _shape(weight: nn.Parameter) -> tuple[int, ...]:
+    # a partitioned parameter is empty; DeepSpeed keeps its shape beside it
+    return tuple(getattr(weight, "ds_shape", weight.shape))
 
 
 def _size(weight: nn.Parameter) -> int:

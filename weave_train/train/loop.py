@@ -100,6 +100,8 @@ def train_step(
     if totals.failed_ranks:
         raise_together(failure, run.launch)
     rate = _learning_rate(run)
+    if run.vlm.core.draws is not None:
+        run.vlm.core.draws.step = run.step
     watch.enter("compute")
     try:
         outcome = take_step(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,12 @@ from weave_train.checkpoint.writer import CheckpointWriter
 from weave_train.config import ModelSettings, PretrainConfig
 from weave_train.engine.deepspeed_config import EngineSettings, offloads, read_deepspeed_file
 from weave_train.engine.engine import TrainEngine, init_process_group
-from weave_train.engine.stages import apply_stage, trained_parts
+from weave_train.engine.stages import apply_stage, trains_tower
 from weave_train.feed import RowFeed, RowSource, check_stored_size, feed_limits, open_sources
 from weave_train.launch import Launch
 from weave_train.models.context import check_context
 from weave_train.models.language import LanguageOptions
+from weave_train.models.lora import add_lora
 from weave_train.models.model import VideoLanguageModel, build_model
 from weave_train.models.parts import PARTS
 from weave_train.models.tokenizer import load_tokenizer, resolve_tokenizer, save_tokenizer
@@ -129,12 +130,14 @@ def prepare_run(config: PretrainConfig, launch: Launch, *, is_dry: bool = False)
         settings,
         tokenizer,
         device=launch.device,
-        trains_vision="vision" in trained_parts(config.stage),
+        trains_vision=trains_tower(config.stage, config.trainable),
         language_options=LanguageOptions(attention=config.model.attention, hf_token=config.hf_token),
     )
     if donor is not None:
         _begin_with(donor, vlm, None if is_dry else run_dir, launch)
-    apply_stage(vlm, config.stage)
+    if settings.lora is not None:
+        add_lora(vlm.core, settings.lora, seed=settings.seed)
+    scales = apply_stage(vlm, config.stage, config.trainable)
     if config.model.enable_gradient_checkpointing:
         vlm.core.recompute_activations()
     meter = StepMeter.over(vlm, config=config, launch=launch)
@@ -144,7 +147,7 @@ def prepare_run(config: PretrainConfig, launch: Launch, *, is_dry: bool = False)
     if launch.is_first and not is_dry:
         write_run_config(run_dir, config=config, settings=settings, dataset=data.describe())
         write_run_files(vlm, frozen, run_dir=run_dir, store=store, is_new=is_new)
-    engine = TrainEngine(vlm.core, for_engine, launch)
+    engine = TrainEngine(vlm.core, replace(for_engine, parameter_lr_scale=scales), launch)
     if checkpoint is not None:
         restore_engine(engine, checkpoint, launch)
     writer = CheckpointWriter(store, launch=launch, settings=config.checkpoint)

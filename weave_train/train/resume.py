@@ -146,7 +146,8 @@ def settle_frozen(vlm: VideoLanguageModel, checkpoint: Checkpoint | None, launch
         if checkpoint.frozen.keys() != digests.keys():
             raise VerificationError(
                 f"{checkpoint.uri}: does not train {_named(checkpoint.frozen)}, these flags would not train "
-                f"{_named(digests)}; resume with the run's own --stage, or start another run from it"
+                f"{_named(digests)}; resume with the run's own --stage, --trainable and --lora, or start "
+                "another run from it"
             )
         for name, expected in checkpoint.frozen.items():
             if digests[name] != expected:
@@ -154,8 +155,7 @@ def settle_frozen(vlm: VideoLanguageModel, checkpoint: Checkpoint | None, launch
                 digests[name] = frozen_sha256(parts[name])
     for name, digest in digests.items():
         agree(digest, launch, what=f"the frozen weights of {name!r}")
-    is_frozen = not any(value.requires_grad for value in vlm.tower.parameters())
-    return FrozenWeights(digests, checksum(vlm.tower) if is_frozen else None)
+    return FrozenWeights(digests, checksum(vlm.tower) if vlm.core.vision is None else None)
 
 
 def _named(parts: Mapping[str, str]) -> str:

@@ -23,7 +23,7 @@ from weave_train.config import ModelSettings, PretrainConfig
 
 __all__ = ["describe_change", "model_settings", "read_run_config", "write_run_config"]
 
-_PACKAGES = ("videoweave", "torch", "transformers", "timm", "deepspeed", "numpy", "pyarrow")
+_PACKAGES = ("videoweave", "torch", "transformers", "timm", "peft", "deepspeed", "numpy", "pyarrow")
 
 
 def model_settings(config: PretrainConfig, configuration: Mapping[str, Any]) -> ModelSettings:
@@ -48,6 +48,7 @@ def model_settings(config: PretrainConfig, configuration: Mapping[str, Any]) -> 
         "fps": recipe.get("fps"),
         "seed": config.seed,
         "precision": config.precision,
+        "lora": config.lora.model_dump() if config.lora.rank is not None else None,
         "frames": {name: value for name, value in frames.items() if name in FramesConfig.model_fields},
     }
     return load_config(ModelSettings, values, origin="model flags")

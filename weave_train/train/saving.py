@@ -30,7 +30,7 @@ class FrozenWeights:
 
     Attributes:
         sha256: By part; see `checkpoint.frozen`.
-        tower_checksum: Of the tower every rank has whole; None where the tower is trained.
+        tower_checksum: Of the tower every rank has whole; None where it is part of the core.
     """
 
     sha256: Mapping[str, str]
