@@ -8,7 +8,9 @@ are resampled only from the size that timm publishes the weights for (DINOv2's 5
 from __future__ import annotations
 
 import math
+import struct
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -21,6 +23,22 @@ from weave_train.towers import MemberSpec, TowerSpec
 __all__ = ["build_member", "split_weights"]
 
 _KEYWORDS = ("pretrained", "random")
+
+_UNREADABLE = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    UnpicklingError,
+    # what torch's unpickler without code stumbles into on bytes that are no pickle
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""Errors of reading a file that is damaged or something else."""
 
 
 def split_weights(vision_weights: str, vision_backbone_id: str, spec: TowerSpec) -> list[str]:
@@ -86,8 +104,6 @@ def _read_file(path: str, member: MemberSpec, *, grids: set[int]) -> dict[str, t
         member: The ViT it is for.
         grids: Sides of patch grids that position embeddings may have.
     """
-    from pickle import UnpicklingError
-
     from safetensors import SafetensorError
     from timm.models import load_state_dict
 
@@ -95,9 +111,7 @@ def _read_file(path: str, member: MemberSpec, *, grids: set[int]) -> dict[str, t
         raise DeviceError(f"model.vision_weights: there is no file {path!r}; give a file in timm's layout")
     try:
         state = load_state_dict(path, weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, AttributeError) as error:
-        raise _no_weights(path, member, _reason(error)) from error
-    except (SafetensorError, UnpicklingError, KeyError, TypeError) as error:
+    except (SafetensorError, *_UNREADABLE) as error:
         raise _no_weights(path, member, f"it is damaged or holds no weights: {_reason(error)}") from error
     if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise _no_weights(path, member, "it holds no weights")
@@ -116,7 +130,8 @@ def _check_sizes(path: str, member: MemberSpec, state: dict[str, torch.Tensor], 
     if embedding is None:
         return
     tokens = embedding.shape[-2]
-    fits = any(tokens - prefix in {grid**2 for grid in grids} for prefix in range(8))
+    squares = {grid**2 for grid in grids}
+    fits = any(tokens - prefix in squares for prefix in range(8))  # class and register tokens, if at all
     if not fits:
         side = math.isqrt(tokens)
         wanted = " or ".join(f"{grid} x {grid}" for grid in sorted(grids))

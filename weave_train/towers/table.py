@@ -23,9 +23,8 @@ _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def _clip(timm_name: str, patch_px: int, dim: int, crop_pct: float = 1.0) -> MemberSpec:
-    quick = {
-        "act_layer": "quick_gelu"
-    }  # OpenAI's weights need it; TIMM's names without it mean the plain one
+    # OpenAI's weights need it; TIMM's names without it mean the plain one
+    quick = {"act_layer": "quick_gelu"}
     return MemberSpec(timm_name, patch_px, dim, _CLIP_MEAN, _CLIP_STD, crop_pct, timm_kwargs=quick)
 
 
