@@ -201,7 +201,7 @@ def _new_model(source: LanguageSource, config: PretrainedConfig, options: Langua
         hf_token=options.hf_token,
         config=config,
         output_loading_info=True,
-        **_build_options(options),
+        **_build_options(config, options),
     )
     missing = sorted(info["missing_keys"])
     if missing:
@@ -218,19 +218,25 @@ def _random_model(config: PretrainedConfig, options: LanguageOptions) -> PreTrai
     from transformers import AutoModelForCausalLM
 
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, **_build_options(options))
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, **_build_options(config, options))
     except ValueError as error:
         raise ConfigError(f"model.llm_backbone_id: {str(error).splitlines()[0]}") from error
     return model
 
 
-def _build_options(options: LanguageOptions) -> dict[str, Any]:
+def _build_options(config: PretrainedConfig, options: LanguageOptions) -> dict[str, Any]:
+    from transformers import AutoModelForCausalLM
     from transformers.utils.import_utils import is_flash_attn_2_available
 
     if options.attention == "flash_attention_2" and not is_flash_attn_2_available():
         raise DeviceError(
             "model.attention: flash_attention_2 needs a GPU and the package flash-attn (pip install "
             "flash-attn); install it, or take --model.attention sdpa"
+        )
+    kind = AutoModelForCausalLM._model_mapping[type(config)]
+    if options.attention == "sdpa" and not kind._supports_sdpa:
+        raise ConfigError(
+            f"model.attention: {kind.__name__} has no sdpa in transformers; leave the flag out, it takes eager"
         )
     return {"attn_implementation": options.attention, "dtype": torch.float32}
 
