@@ -236,7 +236,7 @@ def _build_options(config: PretrainedConfig, options: LanguageOptions) -> dict[s
     kind = AutoModelForCausalLM._model_mapping[type(config)]
     if options.attention == "sdpa" and not kind._supports_sdpa:
         raise ConfigError(
-            f"model.attention: {kind.__name__} has no sdpa in transformers; leave the flag out, it takes eager"
+            f"model.attention: {kind.__name__} has no sdpa in transformers; leave the flag out for eager"
         )
     return {"attn_implementation": options.attention, "dtype": torch.float32}
 
