@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from weave_train.loading import save_model_files
 from weave_train.models.language import embedding_shape
 from weave_train.models.model import VideoLanguageCore, VideoLanguageModel
 from weave_train.models.projector import build_projector
+from weave_train.models.seeding import seeded_weights
 from weave_train.models.vision import VisionTower
 from weave_train.towers import TOWERS, TowerSpec
 
@@ -55,7 +57,8 @@ def small_vit(kind: str, **shape: Any) -> nn.Module:
         "clip": {"pre_norm": True, "norm_layer": partial(LayerNorm, eps=1e-5), "act_layer": "quick_gelu"},
         "siglip": {"class_token": False, "global_pool": "map"},
     }
-    vit: nn.Module = VisionTransformer(num_classes=0, **(size | shape), **forms[kind])
+    with seeded_weights(1):
+        vit: nn.Module = VisionTransformer(num_classes=0, **(size | shape), **forms[kind])
     return vit
 
 
@@ -82,37 +85,44 @@ def language_model(family: str, *, vocab_size: int, **shape: Any) -> Any:
         "max_position_embeddings": 512,
     }
     config = AutoConfig.for_model(family, **(size | shape))
-    return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    with seeded_weights(2):
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
 
 def make_vlm(
     tokenizer: Any,
     *,
     tower: str = "clip",
+    vision_id: str | None = None,
+    build: Callable[..., VisionTower] | None = None,
     family: str = "llama",
     projector: str = "gelu-mlp",
     vit: nn.Module | None = None,
     language: Any = None,
     rows: int = 320,
+    image_resize_strategy: str = "resize-naive",
 ) -> VideoLanguageModel:
     """A model whose every weight and bias is random: none that is exchanged or forgotten goes unseen."""
-    vit = small_vit(tower) if vit is None else vit
-    spec = TOWERS[f"small-{tower}"]
-    language = language_model(family, vocab_size=rows) if language is None else language
-    core = VideoLanguageCore(
-        build_projector(projector, vision_dim=spec.dim, text_dim=embedding_shape(language)[1]), language
-    )
     settings = ModelSettings(
-        vision_backbone_id=f"small-{tower}",
+        vision_backbone_id=vision_id or f"small-{tower}",
         vision_weights="random",
         arch_specifier=f"no-align+{projector}",
         precision="fp32",
         llm_max_length=256,
         num_frames=2,
+        image_resize_strategy=image_resize_strategy,
     )
-    vlm = VideoLanguageModel(
-        tower=VisionTower([vit], spec), core=core, settings=settings, tokenizer=tokenizer
+    if build is None:
+        vit = small_vit(tower) if vit is None else vit
+        module = VisionTower([vit], TOWERS[settings.vision_backbone_id])
+    else:
+        module = build(settings)
+    language = language_model(family, vocab_size=rows) if language is None else language
+    core = VideoLanguageCore(
+        build_projector(projector, vision_dim=module.spec.dim, text_dim=embedding_shape(language)[1]),
+        language,
     )
+    vlm = VideoLanguageModel(tower=module, core=core, settings=settings, tokenizer=tokenizer)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for module in (vlm.tower, vlm.core):

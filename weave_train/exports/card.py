@@ -28,7 +28,8 @@ class Facts:
         transformers: Version that loaded the export for the comparison.
         rows: Of that comparison.
         same_ids: Which conversations give the run's token ids through the chat template.
-        largest_pixel_difference: Between the processor's pixels and the run's, in steps of 1/255.
+        pixel_differences: Largest between an image processor's pixels of noise and the run's, in steps of
+            1/255, by backend.
         notes: Sentences for the card.
     """
 
@@ -39,21 +40,29 @@ class Facts:
     transformers: str
     rows: Sequence[ComparedRow]
     same_ids: Mapping[str, bool]
-    largest_pixel_difference: float
+    pixel_differences: Mapping[str, float]
     notes: Sequence[str] = ()
 
     def all_notes(self) -> list[str]:
         """What a user should know, one sentence each."""
-        pixels = (
-            "The processor's pixels are the run's within "
-            f'{self.largest_pixel_difference:.0f}/255, exactly with `backend="pil"`.'
-        )
         ids = [
             f"The chat template gives other token ids than the run was trained with for {kind}."
             for kind, is_same in self.same_ids.items()
             if not is_same
         ]
-        return [pixels, *ids, *self.notes]
+        return [*(self._pixels(name) for name in self.pixel_differences), *ids, *self.notes]
+
+    def _pixels(self, backend: str) -> str:
+        steps = self.pixel_differences[backend]
+        how = "" if backend == "own" else f' with `backend="{backend}"`'
+        if steps < 0.01:
+            return f"The image processor{how} gives the pixels that the run was trained with."
+        if steps < 1.5:
+            return f"The image processor{how} gives the run's pixels within 1/255."
+        return (
+            f"The image processor{how} puts bars or crops of an odd number of pixels one pixel elsewhere "
+            f"than the run did; noise then differs by up to {steps:.0f}/255."
+        )
 
 
 def write_card(directory: Path, vlm: VideoLanguageModel, facts: Facts) -> None:
@@ -84,6 +93,7 @@ def _values(vlm: VideoLanguageModel, facts: Facts) -> dict[str, Any]:
         "tokens_per_frame": spec.patches_per_frame,
         "num_frames": settings.num_frames,
         "frame_policy": settings.frame_policy,
+        "place": "after BOS" if settings.visual_placement == "after-bos" else "before the first question",
         "resize": settings.image_resize_strategy,
         "image_px": spec.image_px,
         "max_length": settings.llm_max_length,

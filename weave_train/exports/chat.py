@@ -1,4 +1,4 @@
-"""The run's prompt format as a chat template: frames after BOS, then the turns.
+"""The run's prompt format as a chat template: frames where the run was trained to find them.
 
 The format is asked, not known: a conversation with marked turns is built, and what stands around the
 marks goes into the template. Our prompts are tokenised piece by piece, a template's text at once; which
@@ -7,19 +7,21 @@ conversations give the same ids all the same depends on the tokenizer, is tried,
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from weave_data.errors import ConfigError
 from weave_train.exports.vocabulary import IMAGE_TOKEN, Vocabulary
 from weave_train.models.model import VideoLanguageModel
+from weave_train.rows.prompt import VISUAL_TOKEN_ID
 
 __all__ = ["Chat", "build_chat"]
 
 _QUESTIONS = ("What happens first?", "And then, what?")
 _ANSWER = "A red dot moves."
+_FRAMES = 2
 _MARK = "\u25a0turn\u25a0"
 
 
@@ -37,22 +39,13 @@ class Chat:
 
 
 def build_chat(vlm: VideoLanguageModel, vocabulary: Vocabulary) -> Chat:
-    """Make a template of the run's prompt format, with the glue that fits its tokenizer best.
-
-    Raises:
-        ConfigError: The run's frames stand elsewhere than after BOS.
-    """
-    placement = vlm.settings.visual_placement
-    if placement != "after-bos":
-        raise ConfigError(
-            f"model.visual_placement: {placement!r} can't be written as a chat template, which puts frames "
-            "after BOS; export this run with --format prismatic"
-        )
-    candidates = [_candidate(vlm, vocabulary, glue) for glue in ("", " ")]
+    """Make a template of the run's prompt format, with the glue that fits its tokenizer best."""
+    glues = itertools.product(("", " "), ("", " "))
+    candidates = [_candidate(vlm, vocabulary, glue, behind_images) for glue, behind_images in glues]
     return max(candidates, key=lambda chat: (chat.same_ids["one question"], sum(chat.same_ids.values())))
 
 
-def _candidate(vlm: VideoLanguageModel, vocabulary: Vocabulary, glue: str) -> Chat:
+def _candidate(vlm: VideoLanguageModel, vocabulary: Vocabulary, glue: str, behind_images: str) -> Chat:
     """`glue` before each piece: SentencePiece begins a text with a space of its own, but not after `<s>`."""
     builder = vlm.get_prompt_builder()
     for role in ("human", "gpt", "human"):
@@ -65,7 +58,7 @@ def _candidate(vlm: VideoLanguageModel, vocabulary: Vocabulary, glue: str) -> Ch
     writes_bos = bool(vlm.prompts.opening_ids) or bool(bos and pieces[0].startswith(bos))
     pieces[0] = pieces[0].removeprefix(bos)
     (first, human_after), (gpt, gpt_after), (later, _) = (piece.split(_MARK) for piece in pieces)
-    names = {
+    names: dict[str, Any] = {
         "BOS": bos if writes_bos else "",
         "IMAGE": IMAGE_TOKEN,
         "FIRST_BEFORE": glue + first,
@@ -73,6 +66,8 @@ def _candidate(vlm: VideoLanguageModel, vocabulary: Vocabulary, glue: str) -> Ch
         "HUMAN_AFTER": human_after,
         "GPT_BEFORE": glue + gpt,
         "GPT_AFTER": gpt_after,
+        "AFTER_BOS": vlm.settings.visual_placement == "after-bos",
+        "BEHIND_IMAGES": behind_images + "\n",
     }
     body = (resources.files("weave_train.exports") / "chat.j2").read_text(encoding="utf-8")
     template = (
@@ -95,10 +90,10 @@ def _same_ids(
             builder.add_turn("gpt", _ANSWER)
             messages.append({"role": "assistant", "content": _ANSWER})
         builder.add_turn("human", question)
-        content = [{"type": "image"}] * (2 if index == 0 else 0) + [{"type": "text", "text": question}]
+        content = [{"type": "image"}] * (_FRAMES if index == 0 else 0) + [{"type": "text", "text": question}]
         messages.append({"role": "user", "content": content})
     tokenizer = vocabulary.tokenizer
     text = tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False)
     ids = tokenizer(text, add_special_tokens=False).input_ids
-    ours = vlm.prompts.encode_prompt(builder).tolist()
-    return [token for token in ids if token != vocabulary.image_id] == ours
+    ours = vlm.prompts.encode_prompt(builder, [_FRAMES])  # as if a frame were one token
+    return bool(ids == ours.masked_fill(ours == VISUAL_TOKEN_ID, vocabulary.image_id).tolist())

@@ -16,6 +16,7 @@ import torch
 
 from weave_data.errors import VerificationError
 from weave_train.exports.vocabulary import Vocabulary
+from weave_train.models.language import embedding_scale
 from weave_train.models.model import VideoLanguageModel
 from weave_train.rows.pixels import to_pixels
 from weave_train.rows.prompt import VISUAL_TOKEN_ID
@@ -42,7 +43,7 @@ class Loaded:
     Attributes:
         model: In fp32, in eval mode.
         features: Normalised pixels float[F, C, px, px] -> [F, P, D] of the tower.
-        projected: The same -> [F * P, E].
+        projected: The same -> [F * P, E], as they take the place of image tokens.
     """
 
     model: Any
@@ -122,7 +123,8 @@ def _compare_row(
     if len(pixels):
         arguments["pixel_values"] = inputs
         seen["features"] = _difference(name, "features of the tower", features, loaded.features(inputs))
-        projected = vlm.core.projector(features).flatten(0, 1)
+        scale = embedding_scale(vlm.core.language_model)
+        projected = vlm.core.projector(features).flatten(0, 1) * scale
         seen["projected"] = _difference(name, "projected features", projected, loaded.projected(inputs))
     embeds = vlm.core.embed(features, ids.unsqueeze(0))
     ours = vlm.core.language_model(inputs_embeds=embeds).logits[0]

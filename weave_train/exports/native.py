@@ -19,6 +19,7 @@ from torch import nn
 
 from weave_train.exports.native_tower import NativeTower, native_tower, tower_misfit
 from weave_train.exports.vocabulary import Vocabulary, padded_rows
+from weave_train.models.language import embedding_scale
 from weave_train.models.model import VideoLanguageModel
 
 if TYPE_CHECKING:
@@ -33,16 +34,12 @@ def llava_misfits(vlm: VideoLanguageModel) -> list[str]:
     """What keeps a model from being a LLaVA; empty when nothing does."""
     settings, language_model = vlm.settings, vlm.core.language_model
     problems = []
-    vit = getattr(vlm.tower, "vit", None)
-    misfit = "joins several towers" if vit is None else tower_misfit(vit)
+    vits = vlm.tower.vits
+    misfit = tower_misfit(vits[0]) if len(vits) == 1 else "joins several ViTs"
     if misfit is not None:
         problems.append(f"tower {settings.vision_backbone_id} {misfit}")
     if vlm.tower.spec.pool != 1:
         problems.append(f"tower {settings.vision_backbone_id} averages patches, which LLaVA does not")
-    if settings.image_resize_strategy != "resize-naive":
-        problems.append(
-            f"image_resize_strategy {settings.image_resize_strategy}: only resize-naive is exported"
-        )
     if settings.projector_id not in ("linear", "gelu-mlp"):
         problems.append(f"projector {settings.projector_id} has more layers than LLaVA's")
     head, config = language_model.get_output_embeddings(), language_model.config
@@ -61,7 +58,7 @@ def llava_config(vlm: VideoLanguageModel, vocabulary: Vocabulary) -> PretrainedC
 
     tower = native_tower(vlm.tower.vit)
     text = copy.deepcopy(vlm.core.language_model.config)
-    text.vocab_size, text.use_cache = vocabulary.num_rows, True
+    text.vocab_size, text.use_cache, text._name_or_path = vocabulary.num_rows, True, ""
     return LlavaConfig(
         vision_config=tower.config,
         text_config=text,
@@ -86,12 +83,20 @@ def llava_weights(vlm: VideoLanguageModel, vocabulary: Vocabulary) -> dict[str, 
 
 
 def _projector(vlm: VideoLanguageModel) -> dict[str, torch.Tensor]:
+    """Two layers; what the Gemmas multiply visual tokens with goes into the last of our own."""
     ours = vlm.core.projector.state_dict()
-    first = {f"linear_1.{kind}": ours[f"0.{kind}"] for kind in ("weight", "bias")}
-    if vlm.settings.projector_id == "gelu-mlp":
-        return first | {f"linear_2.{kind}": ours[f"2.{kind}"] for kind in ("weight", "bias")}
-    bias = ours["0.bias"]
-    return first | {"linear_2.weight": torch.eye(len(bias), dtype=bias.dtype), "linear_2.bias": 0 * bias}
+    scale = embedding_scale(vlm.core.language_model)
+    is_linear = vlm.settings.projector_id == "linear"
+    weights = {}
+    for kind in ("weight", "bias"):
+        weights[f"linear_1.{kind}"] = ours[f"0.{kind}"] * (scale if is_linear else 1.0)
+        if not is_linear:
+            weights[f"linear_2.{kind}"] = ours[f"2.{kind}"] * scale
+    if is_linear:
+        bias = ours["0.bias"]
+        weights["linear_2.weight"] = torch.eye(len(bias), dtype=bias.dtype)
+        weights["linear_2.bias"] = torch.zeros_like(bias)
+    return weights
 
 
 def _language(vlm: VideoLanguageModel, vocabulary: Vocabulary) -> dict[str, torch.Tensor]:

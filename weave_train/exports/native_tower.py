@@ -25,7 +25,7 @@ from weave_data.torchvision_ops import install
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-__all__ = ["NativeTower", "native_tower", "tower_misfit"]
+__all__ = ["NativeTower", "activation_name", "native_tower", "plain_misfit", "tower_misfit"]
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,32 @@ class NativeTower:
     prefix_tokens: int
 
 
-def tower_misfit(vit: Any) -> str | None:
-    """What keeps a ViT from being CLIP's or SigLIP's; None when nothing does."""
+def plain_misfit(vit: Any) -> str | None:
+    """What keeps a ViT from being plain: timm's blocks, class token, registers, positions that are learnt.
+
+    A layer scale is as plain as the rest.
+    """
     from timm.models.vision_transformer import Block, VisionTransformer
 
-    if not isinstance(vit, VisionTransformer) or not all(type(block) is Block for block in vit.blocks):
+    if type(vit) is not VisionTransformer or not all(type(block) is Block for block in vit.blocks):
         return "is no plain ViT of timm"
     first: Any = vit.blocks[0]
-    plain = (first.ls1, first.attn.q_norm, first.attn.k_norm, first.attn.norm, first.mlp.norm)
+    plain = (first.attn.q_norm, first.attn.k_norm, first.attn.norm, first.mlp.norm)
     if not all(isinstance(module, nn.Identity) for module in plain) or not _is_plain_patching(vit):
-        return "scales or normalises inside of its blocks or patches, which CLIP and SigLIP do not"
-    if _activation(first.mlp.act) is None:
+        return "normalises inside of its blocks or patches"
+    if activation_name(first.mlp.act) is None:
         return f"has the activation {type(first.mlp.act).__name__}"
-    if vit.num_reg_tokens or vit.pos_embed is None or vit.pos_embed.shape[1] != _num_positions(vit):
+    return "has no positions that are learnt" if vit.pos_embed is None else None
+
+
+def tower_misfit(vit: Any) -> str | None:
+    """What keeps a ViT from being CLIP's or SigLIP's; None when nothing does."""
+    misfit = plain_misfit(vit)
+    if misfit is not None:
+        return misfit
+    if not isinstance(vit.blocks[0].ls1, nn.Identity):
+        return "scales its layers, which CLIP and SigLIP do not"
+    if vit.num_reg_tokens or vit.pos_embed.shape[1] != _num_positions(vit):
         return "has register tokens, or positions unlike CLIP's and SigLIP's"
     has_class, has_pre_norm = vit.cls_token is not None, not isinstance(vit.norm_pre, nn.Identity)
     has_bias = vit.patch_embed.proj.bias is not None
@@ -80,7 +93,7 @@ def _num_positions(vit: Any) -> int:
     return int(vit.patch_embed.num_patches) + (vit.cls_token is not None)
 
 
-def _activation(module: nn.Module) -> str | None:
+def activation_name(module: nn.Module) -> str | None:
     """Name that transformers gives an activation: the form timm built, whatever the id says."""
     from timm.layers import GELU, GELUTanh, QuickGELU
 
@@ -96,7 +109,8 @@ def native_tower(vit: Any) -> NativeTower:
     install()
     from transformers import CLIPVisionConfig, SiglipVisionConfig
 
-    is_clip, first = vit.cls_token is not None, vit.blocks[0]
+    is_clip = vit.cls_token is not None
+    first: Any = vit.blocks[0]
     shape: dict[str, Any] = {
         "hidden_size": vit.embed_dim,
         "intermediate_size": first.mlp.fc1.out_features,
@@ -104,7 +118,7 @@ def native_tower(vit: Any) -> NativeTower:
         "num_attention_heads": first.attn.num_heads,
         "image_size": vit.patch_embed.img_size[0],
         "patch_size": vit.patch_embed.patch_size[0],
-        "hidden_act": _activation(first.mlp.act),
+        "hidden_act": activation_name(first.mlp.act),
         "layer_norm_eps": first.norm1.eps,
     }
     config = CLIPVisionConfig(**shape) if is_clip else SiglipVisionConfig(**shape, vision_use_head=False)

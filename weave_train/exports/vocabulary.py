@@ -58,6 +58,6 @@ def export_vocabulary(vlm: VideoLanguageModel) -> Vocabulary:
 
 
 def padded_rows(weight: torch.Tensor, num_rows: int) -> torch.Tensor:
-    """`weight` [n, E] with rows of zeros up to `num_rows`; itself where it has as many."""
+    """`weight` [n, E] or a head's bias [n] with zeros up to `num_rows`; itself where it has as many."""
     missing = num_rows - len(weight)
-    return weight if missing == 0 else torch.cat([weight, weight.new_zeros(missing, weight.shape[1])])
+    return weight if missing == 0 else torch.cat([weight, weight.new_zeros(missing, *weight.shape[1:])])
