@@ -5,6 +5,7 @@ python feed_child.py MANIFEST CACHE START_STEP
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from weave_train.feed import FeedLimits, RowFeed, open_source
 from weave_train.order import TrainingOrder
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 
 uri, cache, start = sys.argv[1:]
 source = open_source(uri, split="train")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import struct
 import sys
 from collections import defaultdict
@@ -65,6 +66,18 @@ def test_a_validation_pass_redraws_the_curve_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "loss.png").exists()
     hook.on_step(make_report(1, validation=ValidationReport(2.2, 10, 2)))
     assert (tmp_path / "loss.png").exists()
+
+
+def test_progress_on_a_terminal_is_a_bar_with_loss_speed_and_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "140"}.items():
+        monkeypatch.setenv(name, value)
+    line = ProgressLine(start_step=0, num_steps=10)
+    line.on_step(make_report(4, mfu=0.413))
+    line.close()
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err).splitlines()[-1].strip()
+    assert re.fullmatch(r"train .* 4/10 +loss 2\.000  1600 tokens/s  MFU 41\.3% +[-:0-9]+", shown), shown
 
 
 def test_progress_without_a_terminal_prints_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import urllib3
-from botocore.exceptions import BotoCoreError, ClientError, ResponseStreamingError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    IncompleteReadError,
+    ResponseStreamingError,
+)
 
 from weave_data.errors import ConflictError, SourceError, StoreError
 from weave_data.storage.base import (
@@ -264,7 +269,13 @@ class S3Store:
 
 def _read_body(reply: GetObjectOutputTypeDef, total_seconds: float) -> bytes:
     with contextlib.closing(reply["Body"]) as body:
-        return body.read() if math.isinf(total_seconds) else _read_within(body, total_seconds)
+        if math.isinf(total_seconds):
+            return body.read()
+        data = _read_within(body, total_seconds)
+    expected = reply["ContentLength"]
+    if len(data) != expected:  # reading by pieces, urllib3 takes a reply that breaks off for a whole one
+        raise IncompleteReadError(actual_bytes=len(data), expected_bytes=expected)
+    return data
 
 
 def _read_within(body: Any, total_seconds: float) -> bytes:
