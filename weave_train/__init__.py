@@ -9,6 +9,7 @@
     numbers                      what a run reports
     train                        a run from its configuration to its last step
     exports                      weights in the forms that other programs load
+    chat, serve, commands        asking a stored model on the terminal, over HTTP
     launch, plugin, cli          how a run is started
 
 `from weave_train import load` rebuilds a run; `available_model_ids`, `available_model_ids_and_names` and

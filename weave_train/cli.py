@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from weave_data.errors import ConfigError, WeaveError
+from weave_train.commands.ask import chat, generate
+from weave_train.commands.serve import serve
 
 if TYPE_CHECKING:
     from weave_train.config import PretrainConfig
@@ -145,24 +147,6 @@ def _start_ranks(config: PretrainConfig, num_ranks: int) -> None:
 
 
 @app.command()
-def generate(
-    run_dir: Annotated[Path, typer.Argument(help="Run directory, or one of its checkpoints/step-<n>.")],
-    video: Annotated[Path, typer.Option(help="Video file.")],
-    prompt: Annotated[str, typer.Option(help="What to ask.")] = "Describe what is happening in the video.",
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 128,
-) -> None:
-    """Answer a prompt about a video, sampled as the run was trained to see videos."""
-    from weave_train.loading import load
-    from weave_train.models.video import frames_from_video
-
-    vlm = load(run_dir)
-    builder = vlm.get_prompt_builder()
-    builder.add_turn("human", prompt)
-    frames = frames_from_video(video, vlm.settings)
-    print(vlm.generate(frames, builder.get_prompt(), do_sample=False, max_new_tokens=max_new_tokens))
-
-
-@app.command()
 def export(
     run: Annotated[str, typer.Argument(help="Run directory or URI, or one of its checkpoints/step-<n>.")],
     to: Annotated[Path, typer.Option(help="A new directory; for prismatic also a .pt file.")],
@@ -187,6 +171,10 @@ def _pretrain_config(words: Sequence[str]) -> PretrainConfig:
     file = next((str(value) for path, value in flags if path == "config"), None)
     values = read_yaml(_read(Path(file)), origin=file) if file is not None else None
     return load_pretrain_config([(path, value) for path, value in flags if path != "config"], values=values)
+
+
+for _command in (generate, chat, serve):
+    app.command()(_command)
 
 
 def main() -> None:

@@ -20,11 +20,13 @@ def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
 
 def test_the_commands_are_pinned() -> None:
     assert sorted(command.callback.__name__ for command in cli.app.registered_commands) == [
+        "chat",
         "estimate",
         "export",
         "generate",
         "index",
         "pretrain",
+        "serve",
     ]
 
 
@@ -84,6 +86,20 @@ def test_a_data_set_that_is_not_there_is_said_before_any_work(tmp_path: Path, mo
 def test_generate_without_a_run_says_so(tmp_path: Path, monkeypatch, capsys) -> None:
     assert run(["generate", str(tmp_path), "--video", "a.mp4"], monkeypatch) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_model_is_asked_about_one_thing(tmp_path: Path, monkeypatch, capsys) -> None:
+    for command in ("generate", "chat"):
+        arguments = [command, str(tmp_path), "--video", "a.mp4", "--image", "a.jpg"]
+        assert run(arguments, monkeypatch) == 2
+        assert capsys.readouterr().err == (
+            "weave-train: --video and --image: a model is asked about one of them; leave the others out\n"
+        )
+
+
+def test_serve_wants_an_address(tmp_path: Path, monkeypatch, capsys) -> None:
+    assert run(["serve", str(tmp_path), "--host", "example.com"], monkeypatch) == 2
+    assert "give an IP address" in capsys.readouterr().err
 
 
 def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,17 @@ from weave_train.towers import num_visual_tokens
 if TYPE_CHECKING:
     from weave_train.models.model import VideoLanguageModel
 
-__all__ = ["Asked", "FrameInput", "as_frames", "ask", "embed_asked", "stop_token_ids"]
+__all__ = [
+    "Asked",
+    "FrameInput",
+    "as_frames",
+    "ask",
+    "ask_one",
+    "check_pairs",
+    "embed_asked",
+    "join_asked",
+    "stop_token_ids",
+]
 
 FrameInput = Frames | Image.Image | bytes | Sequence[npt.NDArray[np.uint8]] | None
 """PIL image, bytes of an image file, uint8[H, W, 3], a list of these, uint8[T, H, W, 3], or None."""
@@ -107,30 +117,48 @@ def ask(
             a prompt that leaves no room for an answer; names the row where there are several.
         VerificationError: A frame can't be decoded.
     """
-    if isinstance(prompts, (str, PromptBuilder)) or len(images) != len(prompts) or not prompts:
-        given = 1 if isinstance(prompts, (str, PromptBuilder)) else len(prompts)
-        raise ConfigError(f"{len(images)} entries of frames and {given} prompts; give one prompt for each")
+    check_pairs(images, prompts)
     rows = []
     for index, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
         try:
-            rows.append(_ask_one(vlm, image, prompt))
+            rows.append(ask_one(vlm, image, prompt))
         except WeaveError as error:
             if len(prompts) == 1:
                 raise
             raise type(error)(f"row {index} of {len(prompts)}: {error}") from error
-    longest = max(len(ids) for ids, _ in rows)
-    input_ids = torch.full((len(rows), longest), int(vlm.tokenizer.pad_token_id), dtype=torch.int64)
+    return join_asked(rows, pad_id=int(vlm.tokenizer.pad_token_id))
+
+
+def check_pairs(images: Sequence[FrameInput], prompts: Sequence[str | PromptBuilder]) -> None:
+    """One prompt for each entry of frames, and at least one.
+
+    Raises:
+        ConfigError: There is another number.
+    """
+    if isinstance(prompts, (str, PromptBuilder)) or len(images) != len(prompts) or not prompts:
+        given = 1 if isinstance(prompts, (str, PromptBuilder)) else len(prompts)
+        raise ConfigError(f"{len(images)} entries of frames and {given} prompts; give one prompt for each")
+
+
+def join_asked(rows: Sequence[Asked], *, pad_id: int) -> Asked:
+    """Batches of one row as one batch, padded on the left to the longest."""
+    longest = max(row.lengths[0] for row in rows)
+    input_ids = torch.full((len(rows), longest), pad_id, dtype=torch.int64)
     attention_mask = torch.zeros((len(rows), longest), dtype=torch.bool)
-    for row, (ids, _) in enumerate(rows):
-        input_ids[row, longest - len(ids) :] = ids
-        attention_mask[row, longest - len(ids) :] = True
-    pixels = torch.cat([pixels for _, pixels in rows])
-    return Asked(input_ids, attention_mask, pixels, tuple(len(ids) for ids, _ in rows))
+    for index, row in enumerate(rows):
+        start = longest - row.lengths[0]
+        input_ids[index, start:] = row.input_ids[0]
+        attention_mask[index, start:] = True
+    pixels = torch.cat([row.pixels for row in rows])
+    return Asked(input_ids, attention_mask, pixels, tuple(row.lengths[0] for row in rows))
 
 
-def _ask_one(
-    vlm: VideoLanguageModel, image: FrameInput, prompt: str | PromptBuilder
-) -> tuple[torch.Tensor, torch.Tensor]:
+def ask_one(vlm: VideoLanguageModel, image: FrameInput, prompt: str | PromptBuilder) -> Asked:
+    """`ask` of one row.
+
+    Raises:
+        WeaveError: As `ask`.
+    """
     if not isinstance(prompt, (str, PromptBuilder)):
         raise ConfigError(f"prompt: {type(prompt).__name__} is neither text nor a prompt builder")
     pixels = to_pixels(as_frames(image), vlm.settings)
@@ -143,7 +171,8 @@ def _ask_one(
             f"{num_visual} visual tokens of {len(pixels)} frames and {num_text} of text leave no room "
             f"in llm_max_length {limit} for an answer; give fewer frames or a shorter prompt"
         )
-    return input_ids, pixels
+    whole = torch.ones((1, len(input_ids)), dtype=torch.bool)
+    return Asked(input_ids.unsqueeze(0), whole, pixels, (len(input_ids),))
 
 
 @torch.no_grad()

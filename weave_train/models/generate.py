@@ -13,7 +13,7 @@ from weave_train.rows.prompt import PromptBuilder
 if TYPE_CHECKING:
     from weave_train.models.model import VideoLanguageModel
 
-__all__ = ["generate_texts", "stream_text"]
+__all__ = ["answer_text", "generate_texts", "stream_text"]
 
 
 def generate_texts(
@@ -37,7 +37,7 @@ def generate_texts(
         ConfigError: See `asking.ask`.
         VerificationError: A frame can't be decoded.
     """
-    texts = [_answer_text(vlm, row) for row in options]
+    texts = [answer_text(vlm, row) for row in options]
     with evaluating(vlm):
         decoder = Decoder(vlm, ask(vlm, images, prompts), options)
         while not decoder.is_done:
@@ -63,7 +63,7 @@ def stream_text(
     Raises:
         WeaveError: As `generate_texts`, when the first piece is asked for.
     """
-    text = _answer_text(vlm, options)
+    text = answer_text(vlm, options)
     with evaluating(vlm):
         decoder = Decoder(vlm, ask(vlm, [image], [prompt]), [options])
         while not decoder.is_done:
@@ -78,7 +78,8 @@ def stream_text(
         yield rest
 
 
-def _answer_text(vlm: VideoLanguageModel, options: AnswerOptions) -> AnswerText:
+def answer_text(vlm: VideoLanguageModel, options: AnswerOptions) -> AnswerText:
+    """Text of an answer that is about to be made."""
     prompts = vlm.prompts
     ends = options.stop_strings if prompts.stop_text is None else (*options.stop_strings, prompts.stop_text)
     return AnswerText(vlm.tokenizer, ends, opening=prompts.answer_opening)

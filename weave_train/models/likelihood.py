@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from weave_data.errors import ConfigError
-from weave_train.models.asking import FrameInput, ask, embed_asked
+from weave_train.models.asking import FrameInput, ask, check_pairs, embed_asked
 from weave_train.models.decoding import evaluating
 from weave_train.rows.prompt import PromptBuilder
 
@@ -170,6 +170,7 @@ def string_probabilities(
         raise ConfigError(
             f"return_string_probabilities: {strings!r}: give a list of texts, e.g. ['Yes', 'No']"
         )
+    check_pairs(images, prompts)
     seen: dict[tuple[int, ...], str] = {}
     for text in strings:
         ids = tuple(_answer_ids(vlm, prompts[0], text, with_end=False))

@@ -6,16 +6,18 @@ the model was taught with frames that went through that JPEG.
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from weave_data.decode.decoder import load_decoder
-from weave_data.decode.job import ClipJob, PictureFormat
+from weave_data.decode.isolation import IsolatedDecoder, LostClipError
+from weave_data.decode.job import ClipFrames, ClipJob, PictureFormat
 from weave_data.decode.worker import decode_clip
 from weave_data.errors import DecodeError, SourceError
 from weave_data.frame_policy import FrameAsk, linspace_indices
 from weave_train.config import ModelSettings
 
-__all__ = ["frames_from_video"]
+__all__ = ["VideoReader", "frames_from_video"]
 
 
 def frames_from_video(
@@ -35,26 +37,72 @@ def frames_from_video(
     Raises:
         SourceError: The file can't be read, or is not a video that can be decoded.
     """
-    wanted = settings.num_frames if num_frames is None else num_frames
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise SourceError(f"{path}: can't be read: {error.strerror}; give a local video file") from error
-    stored = settings.frames
-    policy = "linspace" if settings.frame_policy == "random-sorted" else settings.frame_policy
-    ask = FrameAsk(policy, wanted, settings.fps)
     try:
-        clip = decode_clip(
-            load_decoder(stored.decoder),
-            data,
-            ClipJob((ask,)),
-            PictureFormat(stored.short_side_px, stored.format, stored.quality),
-        )
+        ask = _ask(settings, num_frames)
+        clip = decode_clip(load_decoder(settings.frames.decoder), data, ClipJob((ask,)), _picture(settings))
     except DecodeError as error:
         raise SourceError(f"{path}: no frames can be decoded: {error}") from error
+    return _in_order(clip, ask)
+
+
+class VideoReader:
+    """`frames_from_video` for files of strangers: decodes in a child process, within time and memory.
+
+    Args:
+        settings: Of the run.
+        timeout_seconds: Of one video.
+        memory_bytes: That the child may hold.
+    """
+
+    def __init__(self, settings: ModelSettings, *, timeout_seconds: float, memory_bytes: int) -> None:
+        self._settings = settings
+        self._decoder = IsolatedDecoder(
+            decoder=settings.frames.decoder,
+            picture=_picture(settings),
+            timeout_seconds=timeout_seconds,
+            memory_bytes=memory_bytes,
+        )
+        self._lock = threading.Lock()
+
+    def read(self, data: bytes) -> list[bytes]:
+        """Sample a video as the run's data set was sampled; one at a time.
+
+        Raises:
+            SourceError: It is no video that can be decoded within the limits.
+        """
+        ask = _ask(self._settings, None)
+        try:
+            with self._lock:
+                clip = self._decoder.decode(data, ClipJob((ask,)))
+        except (DecodeError, LostClipError) as error:
+            raise SourceError(f"no frames can be decoded: {error}") from error
+        return _in_order(clip, ask)
+
+    def close(self) -> None:
+        """End the child process."""
+        with self._lock:
+            self._decoder.__exit__(None, None, None)
+
+
+def _ask(settings: ModelSettings, num_frames: int | None) -> FrameAsk:
+    wanted = settings.num_frames if num_frames is None else num_frames
+    policy = "linspace" if settings.frame_policy == "random-sorted" else settings.frame_policy
+    return FrameAsk(policy, wanted, settings.fps)
+
+
+def _picture(settings: ModelSettings) -> PictureFormat:
+    stored = settings.frames
+    return PictureFormat(stored.short_side_px, stored.format, stored.quality)
+
+
+def _in_order(clip: ClipFrames, ask: FrameAsk) -> list[bytes]:
     by_index = {index: frame for index, _, frame in clip.frames}
-    if policy == "linspace":
-        indices = linspace_indices(clip.source_frames, wanted)
+    if ask.policy == "linspace":
+        indices = linspace_indices(clip.source_frames, ask.count)
     else:
         indices = ask.indices(clip.source_frames, clip.source_seconds)
     return [by_index[index] for index in indices.tolist()]

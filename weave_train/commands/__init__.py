@@ -1,0 +1,1 @@
+"""Commands of `weave-train` that ask a model: generate, chat, serve."""
