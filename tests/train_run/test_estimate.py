@@ -23,6 +23,7 @@ from weave_train.models.tokenizer import resolve_tokenizer, train_caption_tokeni
 from weave_train.numbers import flops_model
 from weave_train.numbers.activations import MicroBatchShape, activations, saved_bytes
 from weave_train.rows.batch import EncodedRow, collate, make_row
+from weave_train.rows.pixels import blank_pixels
 from weave_train.train.data import open_data, sample_texts
 from weave_train.train.estimate import estimate
 from weave_train.train.estimate_report import Speed
@@ -152,6 +153,36 @@ def test_recomputing_keeps_inputs_and_one_layer() -> None:
     whole, again = count(recompute=False), count(recompute=True)
     assert again.layers == 2 * (2 * 100 * 96 * 4) + whole.layers // 2
     assert replace(again, layers=0) == replace(whole, layers=0)
+
+
+@pytest.mark.usefixtures("small_towers")
+def test_every_member_of_a_trained_tower_keeps_activations() -> None:
+    tokenizer = train_caption_tokenizer(CAPTIONS, vocab_size=320)
+    settings = ModelSettings(
+        vision_backbone_id="dinosiglip-vit-so-224px", precision="fp32", llm_max_length=128
+    )
+
+    def build() -> VideoLanguageModel:
+        vlm = assemble_model(
+            settings,
+            tokenizer,
+            language_config=language_config(settings, tokenizer),
+            trains_vision=True,
+        )
+        apply_stage(vlm, "full-finetune")
+        return vlm
+
+    pixels = blank_pixels(8, settings)
+    real = build()
+    kept = saved_bytes(lambda: real.tower(pixels), [real.tower])
+    found = []
+    for recompute in (False, True):
+        with torch.device("meta"):
+            empty = build()
+        found.append(activations(empty, MicroBatchShape(2, 100, 8, 50), recompute=recompute).tower)
+    assert found[0] == pytest.approx(kept, rel=0.05)
+    # one block of each runs on 2 x 2 patches, DINO's five prefix tokens beside them
+    assert found[1] == 8 * (4 + 5 + 4) * 32 * 4 + found[0] // 2
 
 
 def test_no_weights_are_needed(manifest: str, assets: Path, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def activations(vlm: VideoLanguageModel, shape: MicroBatchShape, *, recompute: b
     language = vlm.core.language_model
     width, rows_of_vocabulary = language.get_input_embeddings().weight.shape[1], language.config.vocab_size
     layers = language.config.num_hidden_layers
-    blocks = max(1, len(vlm.tower.vit.blocks) - 1)
+    blocks = sum(len(vit.blocks) - 1 for vit in vlm.tower.vits)  # the last one does not run
     frames = max(1, shape.frames)
     is_tower_trained = any(parameter.requires_grad for parameter in vlm.tower.parameters())
     for module in (vlm.tower, vlm.core.projector, language.base_model):
@@ -78,7 +78,7 @@ def activations(vlm: VideoLanguageModel, shape: MicroBatchShape, *, recompute: b
     with FakeTensorMode(allow_non_fake_inputs=True):
         for module in (vlm.tower, vlm.core.projector, language.base_model):
             module.to_empty(device="cpu")
-        pixels = torch.empty(frames, 3, spec.image_px, spec.image_px, dtype=torch.uint8)
+        pixels = torch.empty(frames, spec.channels, spec.image_px, spec.image_px, dtype=torch.uint8)
         features = torch.empty(
             frames, spec.patches_per_frame, spec.dim, dtype=dtype, requires_grad=is_tower_trained
         )
@@ -91,8 +91,11 @@ def activations(vlm: VideoLanguageModel, shape: MicroBatchShape, *, recompute: b
             [language.base_model],
         )
     if recompute:
-        frame_input = frames * (spec.patches_per_frame + vlm.tower.vit.num_prefix_tokens) * spec.dim
-        tower = (blocks * frame_input * dtype.itemsize + tower // blocks) if is_tower_trained else 0
+        frame_inputs = sum(
+            (len(vit.blocks) - 1) * (spec.grid**2 + vit.num_prefix_tokens) * vit.embed_dim
+            for vit in vlm.tower.vits
+        )
+        tower = (frames * frame_inputs * dtype.itemsize + tower // blocks) if is_tower_trained else 0
         row_input = shape.rows * shape.tokens * width
         language_saved = layers * row_input * dtype.itemsize + language_saved // layers
     return Activations(
