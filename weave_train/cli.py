@@ -132,6 +132,48 @@ def estimate(
     print("\n".join(estimate_run(config, Speed(gpu, mfu, tokens_per_second)).lines()))
 
 
+_SHOW_BATCH = """Show what is learnt: weave-train show-batch --dataset.manifest URI --model.type tiny
+
+The first rows of a global batch, for the flags of weave-train pretrain: tokens in turns of colour, control
+tokens apart, frames as <patches visual x frames>, what is learnt in [[ ]]. --to FILE writes their frames as
+the vision tower gets them, under the sample ids. No weights are read.
+"""
+
+
+@app.command(
+    "show-batch",
+    help=_SHOW_BATCH,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def show_batch(
+    context: typer.Context,
+    rows: Annotated[int, typer.Option(min=1, help="At most so many rows.")] = 4,
+    step: Annotated[int, typer.Option(min=0, help="Of which global step.")] = 0,
+    ids: Annotated[bool, typer.Option("--ids", help="Token ids, too.")] = False,
+    to: Annotated[Path | None, typer.Option(help="PNG file for the frames.")] = None,
+) -> None:
+    """Print rows as coloured tokens."""
+    config = _pretrain_config(context.args)
+    from rich.console import Console
+
+    from weave_train.train.batch_view import frame_sheet, row_text
+    from weave_train.train.first_rows import first_rows
+
+    first = first_rows(config, num_rows=rows, step=step)
+    console = Console(highlight=False, markup=False, emoji=False)
+    for row in first.rows:
+        console.print(
+            row_text(row, tokenizer=first.tokenizer, settings=first.settings, with_ids=ids), soft_wrap=True
+        )
+        console.print()
+    if to is not None:
+        try:
+            frame_sheet(first.rows).save(to, format="PNG")
+        except OSError as error:
+            raise ConfigError(f"to: can't write {to}: {error.strerror}", origin="command line") from error
+        console.print(f"frames: {to}", soft_wrap=True)
+
+
 def _start_ranks(config: PretrainConfig, num_ranks: int) -> None:
     if config.launcher == "local":
         from weave_train.plugin import run_local

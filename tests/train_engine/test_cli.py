@@ -27,6 +27,7 @@ def test_the_commands_are_pinned() -> None:
         "index",
         "pretrain",
         "serve",
+        "show_batch",
     ]
 
 
