@@ -23,6 +23,7 @@ from weave_train.rows.chat_template import TemplateFormat
 from weave_train.rows.families import FamilyFormat
 from weave_train.rows.legacy_formats import VICUNA_SYSTEM
 from weave_train.rows.segments import TurnFormat
+from weave_train.rows.text_ids import control_pattern
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -97,7 +98,7 @@ def native_format(family: str, tokenizer: PreTrainedTokenizerBase) -> TurnFormat
         turn, end = "In: {q}\nOut:", tokenizer.eos_token
         return FamilyFormat("pure", turn, turn, " {a}" + end, end)
     if family == "mistral":
-        is_token = "[INST]" in tokenizer.get_added_vocab()
+        is_token = control_pattern(tokenizer).fullmatch("[INST]") is not None
         turn = "[INST] {q}[/INST]" if is_token else " [INST] {q} [/INST]"
         return FamilyFormat("mistral", turn, turn, " {a}</s>", "</s>", writes_bos=True)
     return _FORMATS[family]
