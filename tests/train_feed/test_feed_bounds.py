@@ -47,6 +47,7 @@ def make_feed(source, *, encode=lambda row: row["number"], **limits) -> RowFeed:
 
 def test_rows_that_do_not_come_are_an_error_that_names_group_and_step() -> None:
     source = HangingSource(hangs_at=2)
+    source.read(0, 0, 0, epoch=0).to_pylist()  # what pyarrow imports at first takes seconds on a busy machine
     feed = make_feed(source, stall_timeout_s=2.0, num_readers=2)
     begin = time.monotonic()
     with pytest.raises(StoreError, match=r"row group 2: its row for step \d did not come within 2 s"):
