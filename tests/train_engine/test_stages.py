@@ -12,6 +12,7 @@ from training_runs import Training
 from weave_data.torchvision_ops import install
 from weave_train.config import ModelSettings, StageId
 from weave_train.engine.stages import apply_stage, trained_parts
+from weave_train.exports.run_layout import export_prismatic
 from weave_train.loading import load
 from weave_train.models.model import VideoLanguageModel, build_model
 from weave_train.models.parts import PARTS, part_of
@@ -125,7 +126,13 @@ def test_a_run_moves_the_parts_of_its_stage_only(runs: Training, stage, zero, nu
     names = {f"{stage.capitalize()}/Gradient Norm ({part.capitalize()})" for part in trained_parts(stage)}
     for step, line in enumerate(lines):
         assert {name for name in line if "Norm (" in name} == (names if step % 2 == 0 else set())
-    assert moved_parts(load(run_dir, device="cpu")) == trained_parts(stage)
+    loaded = load(run_dir, device="cpu")
+    assert moved_parts(loaded) == trained_parts(stage)
+    path = run_dir / "latest-checkpoint.pt"
+    export_prismatic(run_dir, path, dtype=torch.float32)
+    exported = torch.load(path, weights_only=True)["model"]["vision_backbone"]
+    for name, value in loaded.tower.vit.state_dict().items():
+        assert torch.equal(exported[f"featurizer.{name}"].to(value), value), name
 
 
 @pytest.mark.process
