@@ -11,14 +11,14 @@ from weave_train.models.model import VideoLanguageModel, assemble_model
 
 __all__ = ["ARCHITECTURES", "language_config", "talkative_model"]
 
-ARCHITECTURES = ("llama", "gemma3", "mistral", "gpt2")
+ARCHITECTURES = ("llama", "dynamic", "gemma2", "gemma3", "mistral", "gpt2")
 
 
 def language_config(kind: str, tokenizer: Any) -> Any:
     """Two layers; Gemma and Mistral see no further back than 12 tokens in one of them or both."""
     import transformers
 
-    options = {
+    options: dict[str, Any] = {
         "vocab_size": -(-len(tokenizer) // 64) * 64,
         "hidden_size": 32,
         "intermediate_size": 64,
@@ -35,6 +35,13 @@ def language_config(kind: str, tokenizer: Any) -> Any:
     match kind:
         case "llama":
             return transformers.LlamaConfig(**options)
+        case "dynamic":  # transformers' own, whose base grows with the longest row beyond 24 tokens
+            rope = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 16.0}
+            return transformers.LlamaConfig(
+                **{**options, "max_position_embeddings": 24}, rope_parameters=rope
+            )
+        case "gemma2":
+            return transformers.Gemma2Config(**options, **windows)
         case "gemma3":
             return transformers.Gemma3TextConfig(**options, **windows)
         case "gpt2":  # positions are learnt, not relative

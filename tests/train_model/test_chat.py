@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from talkative import talkative_model
 from test_loading import write_run
+from test_video import render
 from tiny_rows import jpeg
 
+from weave_train import cli
 from weave_train.chat import Chat
 from weave_train.config import ModelSettings
 from weave_train.models.model import VideoLanguageModel
+from weave_train.models.video import frames_from_video
 
 RED, BLUE = jpeg((200, 30, 30)), jpeg((30, 30, 200))
 SHORT = {"max_new_tokens": 6}
@@ -99,6 +104,52 @@ def test_an_interrupted_answer_starts_afresh(llama: VideoLanguageModel, monkeypa
     Chat(llama, [RED], screen, SHORT).run()
     expected = [*answers(llama, [RED], "What is it?"), *answers(llama, [RED], "And why?")]
     assert screen.shown == "".join(f"{text}\n" for text in expected)
+
+
+def test_generate_answers_about_what_it_is_given(
+    vlm: VideoLanguageModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_run(vlm, tmp_path / "run")
+    (tmp_path / "red.jpg").write_bytes(RED)
+    render(tmp_path / "clip.mp4", 20)
+    video = frames_from_video(tmp_path / "clip.mp4", vlm.settings, num_frames=3)
+    for flags, frames in [
+        (["--image", str(tmp_path / "red.jpg")], [RED]),
+        (["--video", str(tmp_path / "clip.mp4"), "--num-frames", "3"], video),
+        ([], []),
+    ]:
+        command = ["generate", str(tmp_path / "run"), "--prompt", "What is it?", "--max-new-tokens", "6"]
+        monkeypatch.setattr(sys, "argv", ["weave-train", *command, *flags])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code in (0, None)
+        assert capsys.readouterr().out == answers(vlm, frames, "What is it?")[0] + "\n"
+
+
+@pytest.mark.process
+def test_serve_answers_by_the_name_of_its_run(vlm: VideoLanguageModel, tmp_path: Path) -> None:
+    write_run(vlm, tmp_path / "first")
+    command = [sys.executable, "-m", "weave_train", "serve", str(tmp_path / "first"), "--port", "0"]
+    server = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
+    try:
+        assert server.stderr is not None
+        found = None
+        while found is None:
+            line = server.stderr.readline().decode()
+            assert line, "it ended"
+            found = re.search(r"running on (http://127\.0\.0\.1:\d+)", line)
+        address = found[1]
+        assert httpx.get(f"{address}/v1/models").json()["data"][0]["id"] == "first"
+        message = {"role": "user", "content": "What is it?"}
+        request = {"model": "first", "messages": [message], "max_tokens": 6}
+        answer = httpx.post(f"{address}/v1/chat/completions", json=request, timeout=60).json()
+        assert answer["choices"][0]["message"]["content"] == answers(vlm, [], "What is it?")[0]
+    finally:
+        server.terminate()
+        server.wait(60)
 
 
 @pytest.mark.process

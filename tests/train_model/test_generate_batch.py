@@ -11,7 +11,7 @@ from tiny_rows import jpeg
 
 from weave_data.errors import ConfigError, VerificationError
 from weave_train.config import ModelSettings
-from weave_train.models.asking import ask, embed_asked
+from weave_train.models.asking import ask, begin_alone, embed_asked
 from weave_train.models.decoding import AnswerOptions
 from weave_train.models.generate import generate_texts
 from weave_train.models.model import VideoLanguageModel
@@ -40,6 +40,7 @@ def llama(settings: ModelSettings, tokenizer: Any) -> VideoLanguageModel:
 
 def continued_by_transformers(vlm: VideoLanguageModel, row: int, stop: int) -> str:
     asked = ask(vlm, IMAGES[row : row + 1], PROMPTS[row : row + 1])
+    begin_alone(vlm)
     model: Any = vlm.core.language_model
     model.generation_config.eos_token_id = stop
     new = model.generate(

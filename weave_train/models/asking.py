@@ -32,6 +32,7 @@ __all__ = [
     "as_frames",
     "ask",
     "ask_one",
+    "begin_alone",
     "check_pairs",
     "embed_asked",
     "join_asked",
@@ -64,6 +65,22 @@ class Asked:
 def stop_token_ids(vlm: VideoLanguageModel) -> frozenset[int]:
     """Tokens that end an answer."""
     return frozenset(vlm.prompts.stop_token_ids)
+
+
+def begin_alone(vlm: VideoLanguageModel) -> bool:
+    """Whether rows must be answered one by one; if so, forget the rows before.
+
+    RoPE of kind `legacy-dynamic` depends on the longest row beside and before: its answer would, too.
+    """
+    model = vlm.core.language_model
+    rope = getattr(model.config, "rope_parameters", None) or {}
+    if rope.get("rope_type") != "dynamic":
+        return False
+    for module in model.modules():
+        if hasattr(module, "original_inv_freq"):
+            module.max_seq_len_cached = module.original_max_seq_len
+            module.inv_freq = module.original_inv_freq.to(vlm.device)
+    return True
 
 
 def as_frames(image: FrameInput) -> Frames:

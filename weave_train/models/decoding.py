@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import torch
 
 from weave_data.errors import ConfigError
-from weave_train.models.asking import Asked, embed_asked, stop_token_ids
+from weave_train.models.asking import Asked, begin_alone, embed_asked, stop_token_ids
 
 if TYPE_CHECKING:
     from weave_train.models.model import VideoLanguageModel
@@ -113,6 +113,7 @@ class Decoder:
         room = vlm.settings.llm_max_length
         self._rows = [_Row(row_options, asked, index, room=room) for index, row_options in enumerate(options)]
         self.finished: list[Finish | None] = [None] * len(self._rows)
+        begin_alone(vlm)
         self._embeds = embed_asked(vlm, asked)
         self._mask = asked.attention_mask.to(vlm.device)
         self._positions = asked.position_ids.to(vlm.device)

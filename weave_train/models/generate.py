@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from weave_train.models.answer_text import AnswerText
-from weave_train.models.asking import FrameInput, ask
+from weave_train.models.asking import FrameInput, ask, begin_alone, check_pairs
 from weave_train.models.decoding import AnswerOptions, Decoder, evaluating
 from weave_train.rows.prompt import PromptBuilder
 
@@ -37,6 +37,10 @@ def generate_texts(
         ConfigError: See `asking.ask`.
         VerificationError: A frame can't be decoded.
     """
+    check_pairs(images, prompts)
+    if len(options) > 1 and begin_alone(vlm):
+        rows = zip(images, prompts, options, strict=True)
+        return [text for i, p, row in rows for text in generate_texts(vlm, [i], [p], [row])]
     texts = [answer_text(vlm, row) for row in options]
     with evaluating(vlm):
         decoder = Decoder(vlm, ask(vlm, images, prompts), options)

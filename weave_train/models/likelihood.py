@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from weave_data.errors import ConfigError
-from weave_train.models.asking import FrameInput, ask, check_pairs, embed_asked
+from weave_train.models.asking import FrameInput, ask, begin_alone, check_pairs, embed_asked
 from weave_train.models.decoding import evaluating
 from weave_train.rows.prompt import PromptBuilder
 
@@ -67,6 +67,14 @@ def score_answers(
     """
     if len(answers) != len(prompts):
         raise ConfigError(f"{len(prompts)} prompts and {len(answers)} lists of answers; give one for each")
+    check_pairs(images, prompts)
+    if begin_alone(vlm) and len(prompts) > 1:
+        rows = zip(images, prompts, answers, strict=True)
+        return [
+            row
+            for image, prompt, texts in rows
+            for row in score_answers(vlm, [image], [prompt], [texts], with_end=with_end)
+        ]
     asked = ask(vlm, images, prompts)
     ids = [
         [_answer_ids(vlm, prompt, text, with_end=with_end) for text in texts]
@@ -120,6 +128,7 @@ def _rest(
     for row, row_tokens in enumerate(chosen):
         tokens[row, : len(row_tokens)] = torch.tensor(row_tokens, dtype=torch.int64)
     tokens = tokens.to(vlm.device)
+    begin_alone(vlm)  # an answer does not depend on those before it
     steps = torch.arange(1, longest, device=vlm.device)
     output = model(
         inputs_embeds=model.get_input_embeddings()(tokens[:, :-1]),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from weave_train.models.asking import join_asked
+from weave_train.models.asking import begin_alone, join_asked
 from weave_train.models.decoding import Decoder, Finish, evaluating
 from weave_train.models.generate import answer_text
 from weave_train.serve.api_errors import ApiError
@@ -65,7 +65,7 @@ class AnswerLine:
 
     def __init__(self, vlm: VideoLanguageModel, limits: ServeLimits) -> None:
         self._vlm = vlm
-        self._max_batch = limits.max_batch
+        self._max_batch = 1 if begin_alone(vlm) else limits.max_batch
         self._waiting: queue.Queue[Waiting | None] = queue.Queue(limits.max_waiting)
         self._thread = threading.Thread(target=self._work, name="weave-serve-model", daemon=True)
         self._is_open = True
