@@ -66,3 +66,16 @@ def test_real_tokenizers_stream_what_they_decode(assets: Path, folder: str) -> N
     said = "The cat\u2019s h\u00e9 \U0001f600 sat , and didn 't  move.\n\n\u732b!"
     check(tokenizer, said)
     check(tokenizer, said, ("move", "zzz"))
+
+
+def test_what_a_model_says_before_every_answer_is_no_part_of_it(tokenizer: Any) -> None:
+    for said, expected in (
+        ("assistant\nA red dot.", "A red dot."),
+        ("A red dot.", "A red dot."),
+        ("assist me", "assist me"),
+        ("assistant\n", ""),
+    ):
+        text = AnswerText(tokenizer, opening="assistant\n")
+        pieces = [text.add(token) for token in tokenizer.encode(said, add_special_tokens=False)]
+        pieces.append(text.finish())
+        assert "".join(pieces) == text.whole() == expected
