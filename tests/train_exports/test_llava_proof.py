@@ -81,6 +81,16 @@ def test_llava_is_our_model(tokenizer: Any, tmp_path: Path, tower: str, family: 
     assert theirs.config.vision_config.hidden_act == expected[tower]
 
 
+@pytest.mark.parametrize("tower", TOWER_KINDS)
+def test_what_norms_add_is_the_towers_own(tokenizer: Any, tmp_path: Path, tower: str) -> None:
+    vit = small_vit(tower)
+    for module in vit.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.eps = 0.03
+    theirs = compare(make_vlm(tokenizer, tower=tower, vit=vit), tmp_path)
+    assert theirs.config.vision_config.layer_norm_eps == 0.03
+
+
 def test_a_linear_projector_is_llavas_with_the_identity_behind_it(tokenizer: Any, tmp_path: Path) -> None:
     theirs = compare(make_vlm(tokenizer, projector="linear"), tmp_path)
     assert theirs.config.projector_hidden_act == "linear"

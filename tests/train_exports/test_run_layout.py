@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from small_exports import write_run
+from small_exports import language_model, make_vlm, write_run
 
 from weave_data.errors import ConfigError
 from weave_train.config import ModelSettings, load_pretrain_config
 from weave_train.exports.export import export_run
+from weave_train.loading import load, model_parts
 from weave_train.models.model import VideoLanguageModel, build_model
 from weave_train.models.vision import build_tower
 from weave_train.train.warm_start import find_donor
@@ -74,8 +75,12 @@ def test_a_directory_is_a_run_of_theirs(vlm: VideoLanguageModel, tmp_path: Path)
     pretrain = load_pretrain_config(list(flags.items())).model_dump(mode="json")
     values = json.loads((run_dir / "config.json").read_text()) | {"pretrain": pretrain}
     (run_dir / "config.json").write_text(json.dumps(values))
-    (line,) = export_run(run_dir, tmp_path / "theirs", kind="prismatic")
+    line, *notes = export_run(run_dir, tmp_path / "theirs", kind="prismatic")
     assert line == f"{tmp_path / 'theirs'}: projector, language, vision"
+    assert notes == [
+        "  VideoWeave knows no vision id 'video-tiny-vit'.",
+        "  VideoWeave knows no language id 'tiny-llama'.",
+    ]
     files = {str(path.relative_to(tmp_path / "theirs")) for path in (tmp_path / "theirs").rglob("*.*")}
     assert files == {"config.json", "checkpoints/latest-checkpoint.pt"}
     model = json.loads((tmp_path / "theirs" / "config.json").read_text())["model"]
@@ -97,3 +102,22 @@ def test_a_pt_file_is_written_alone_and_replaced(vlm: VideoLanguageModel, tmp_pa
     assert model["projector"]["projector.0.weight"].dtype == torch.float32
     with pytest.raises(ConfigError, match="name one in a directory that exists"):
         export_run(run_dir, tmp_path / "nowhere" / "x.pt", kind="prismatic")
+
+
+def test_our_own_load_opens_the_directory(
+    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("weave_train.models.model.build_tower", build_tower)
+    base = tmp_path / "base"
+    tokenizer.save_pretrained(base)
+    language = language_model("llama", vocab_size=320)
+    language.config.save_pretrained(base)
+    vlm = make_vlm(tokenizer, vision_id="video-tiny-vit", build=build_tower, language=language)
+    vlm.settings = vlm.settings.model_copy(update={"llm_backbone_id": f"hf:{base}"})
+    run_dir = write_run(vlm, tmp_path / "run")
+    export_run(run_dir, tmp_path / "theirs", kind="prismatic")
+    ours, theirs = load(run_dir, device="cpu"), load(tmp_path / "theirs", device="cpu")
+    assert theirs.settings == ours.settings
+    for part, module in model_parts(ours).items():
+        found = model_parts(theirs)[part].state_dict()
+        assert all(torch.equal(found[name], value) for name, value in module.state_dict().items())

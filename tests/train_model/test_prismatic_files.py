@@ -55,7 +55,7 @@ def write_run(vlm: VideoLanguageModel, run_dir: Path) -> Path:
 
 def test_an_exported_run_has_their_names_and_our_values(run_dir: Path, tmp_path: Path) -> None:
     path = tmp_path / "latest-checkpoint.pt"
-    assert export_prismatic(run_dir, path) == ("projector", "language", "vision")  # a random tower
+    assert export_prismatic(run_dir, path)[0] == ("projector", "language", "vision")  # a random tower
     model = torch.load(path, weights_only=True)["model"]
     assert set(model) == {"projector", "llm_backbone", "vision_backbone"}
     assert set(model["projector"]) == {f"projector.{i}.{kind}" for i in (0, 2) for kind in ("weight", "bias")}
@@ -100,7 +100,7 @@ def test_a_published_tower_that_was_not_trained_stays_out(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("weave_train.exports.plain.tower_spec", lambda _: TOWERS["clip-vit-b"])
-    assert export_prismatic(run_dir, tmp_path / "a.pt") == ("projector", "language")
+    assert export_prismatic(run_dir, tmp_path / "a.pt")[0] == ("projector", "language")
 
 
 def test_a_trained_tower_goes_along_whatever_it_began_as(
@@ -112,7 +112,7 @@ def test_a_trained_tower_goes_along_whatever_it_began_as(
             value.add_(0.1)
     write_run(vlm, tmp_path)
     monkeypatch.setattr("weave_train.exports.plain.tower_spec", lambda _: TOWERS["clip-vit-b"])
-    assert export_prismatic(tmp_path, tmp_path / "a.pt") == ("projector", "language", "vision")
+    assert export_prismatic(tmp_path, tmp_path / "a.pt")[0] == ("projector", "language", "vision")
     stored = read_prismatic(tmp_path / "a.pt")["vision"]
     assert all(torch.equal(stored[name], value) for name, value in vlm.tower.state_dict().items())
 

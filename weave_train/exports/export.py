@@ -55,8 +55,8 @@ def export_run(
         VerificationError: Weights are damaged, or the export does not answer as the run does.
     """
     if kind == "prismatic":
-        parts = export_prismatic(run_or_checkpoint, path, dtype=_DTYPES[dtype])
-        return [f"{path}: {', '.join(parts)}"]
+        parts, notes = export_prismatic(run_or_checkpoint, path, dtype=_DTYPES[dtype])
+        return [f"{path}: {', '.join(parts)}", *(f"  {note}." for note in notes)]
     facts = _export(run_or_checkpoint, path, FORMS[kind], dtype=_DTYPES[dtype])
     worst = max(row.logits for row in facts.rows)
     tokens = sum(row.greedy_tokens for row in facts.rows)
