@@ -16,10 +16,12 @@ from tiny_rows import jpeg
 from torch import nn
 
 from weave_data.errors import ConfigError, VerificationError
+from weave_train.config import LoraConfig
 from weave_train.exports import files, native_form, native_tower
 from weave_train.exports.export import FORMS, export_run, write_form
 from weave_train.exports.native import llava_misfits
 from weave_train.loading import load
+from weave_train.models.lora import add_lora, is_adapter
 from weave_train.models.model import VideoLanguageModel
 from weave_train.models.vision import build_tower
 from weave_train.rows.pixels import to_images
@@ -68,6 +70,31 @@ def test_an_export_answers_as_the_run_does(tokenizer: Any, tmp_path: Path, tower
     assert inputs["input_ids"][0, 0] == tokenizer.bos_token_id
     assert (inputs["input_ids"][0, 1:33] == model.config.image_token_id).all()  # right after BOS
     assert "the same 96 greedy tokens" in lines[0]
+
+
+@torch.no_grad()
+def test_adapters_are_merged_in_every_format(tokenizer: Any, tmp_path: Path) -> None:
+    from transformers import AutoModelForImageTextToText
+
+    vlm = make_vlm(tokenizer)
+    vlm.settings = vlm.settings.model_copy(update={"lora": LoraConfig(rank=4, alpha=6.0)})
+    ids = torch.arange(3, 40)[None]
+    before = vlm.core.language_model(input_ids=ids).logits
+    add_lora(vlm.core, vlm.settings.lora, seed=7)
+    for name, value in vlm.core.named_parameters():
+        if is_adapter(name):
+            value.add_(torch.randn(value.shape, generator=torch.Generator().manual_seed(4)) * 0.2)
+    vlm.core.eval()
+    expected = vlm.core.language_model(input_ids=ids).logits
+    assert float((expected - before).abs().max()) > 0.01
+    run_dir = write_run(vlm, tmp_path / "run")
+    for kind, options in (("hf", {}), ("hf-remote", {"trust_remote_code": True})):
+        export_run(run_dir, tmp_path / kind, kind=kind)
+        model = AutoModelForImageTextToText.from_pretrained(tmp_path / kind, **options)
+        torch.testing.assert_close(model(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-5)
+    export_run(run_dir, tmp_path / "x.pt", kind="prismatic")
+    names = torch.load(tmp_path / "x.pt", weights_only=True)["model"]["llm_backbone"]
+    assert names.keys() == {f"llm.{name}" for name in make_vlm(tokenizer).core.language_model.state_dict()}
 
 
 def test_what_was_compared_is_recorded(run_dir: Path, tmp_path: Path) -> None:
