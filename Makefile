@@ -8,7 +8,7 @@ STAMP := $(VENV)/.setup-stamp
 PIP_ARGS ?=
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: help setup weights demo unit check test test-all bench-decode bench-groups bench-driver bench-build bench-checkpoint bench-feed bench-train bench-data bench clean
+.PHONY: help setup weights demo demo-smollm2 unit check test test-all bench-decode bench-groups bench-driver bench-build bench-checkpoint bench-feed bench-train bench-data bench clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,9 @@ $(WEIGHTS): $(STAMP)
 
 demo: setup  ## the main job on rendered clips: build, verify, train, resume, look
 	$(BIN)/python examples/demo/run_demo.py
+
+demo-smollm2: setup weights  ## whether SmolLM2-135M learns to name colour and direction of rendered clips
+	$(BIN)/python examples/smollm2/run_smollm2.py
 
 check: setup  ## format, lint, types, layers
 	$(BIN)/ruff format --check .
