@@ -52,6 +52,11 @@ def test_every_module_pins_its_public_names(name: str) -> None:
         assert not missing, f"{name}: {missing} are in __all__ but not defined"
 
 
+def test_test_modules_have_names_of_their_own() -> None:
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert sorted(names) == sorted(set(names))  # pytest imports them by name
+
+
 def repository_files() -> list[Path]:
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
