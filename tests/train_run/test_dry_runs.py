@@ -36,7 +36,7 @@ def test_with_a_token_index_the_heaviest_row_is_that_of_all(training: Training) 
 
 
 def test_a_row_that_does_not_fit_is_found_dry(training: Training) -> None:
-    done = training.alone("dry-long", "--zero_stage", "2", "--dry_run", "--model.llm_max_length", "16")
+    done = training.alone("dry-long", "--zero_stage", "2", "--dry_run", "--model.llm_max_length", "20")
     assert done.returncode == 2
     assert "model.llm_max_length: sample " in done.stderr
     assert not (training.root / "dry-long").exists()
