@@ -30,7 +30,8 @@ def round_weights(vlm: VideoLanguageModel, dtype: torch.dtype, *, folds_scale: b
         folds_scale: The projector's last layer is stored times the scale of visual tokens.
     """
     scale = embedding_scale(vlm.core.language_model) if folds_scale else 1.0
-    last = {id(value) for value in vlm.core.projector[-1].parameters()}
+    *_, last_layer = vlm.core.projector.children()
+    last = {id(value) for value in last_layer.parameters()}
     for module in (vlm.tower, vlm.core):
         for value in module.parameters():
             factor = scale if id(value) in last else 1.0

@@ -30,7 +30,7 @@ class QuickGELU(nn.Module):
         return hidden * torch.sigmoid(1.702 * hidden)
 
 
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Any] = {
     "gelu": nn.GELU,
     "gelu_pytorch_tanh": lambda: nn.GELU(approximate="tanh"),
     "quick_gelu": QuickGELU,
@@ -204,7 +204,8 @@ class WeaveForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Features of frames: [F, 3 * towers, px, px] -> [F, P, D]."""
-        images = pixel_values.to(self.towers[0].pos_embed.dtype).split(3, dim=1)
+        first: Any = self.towers[0]
+        images = pixel_values.to(first.pos_embed.dtype).split(3, dim=1)
         features = torch.cat([vit(one) for vit, one in zip(self.towers, images, strict=True)], dim=-1)
         pool = self.config.pool
         if pool == 1:
@@ -230,6 +231,8 @@ class WeaveForConditionalGeneration(PreTrainedModel, GenerationMixin):
             ValueError: There are more or fewer image tokens than features.
         """
         if inputs_embeds is None:
+            if input_ids is None:
+                raise ValueError("neither input_ids nor inputs_embeds is given; give one of them")
             is_image = input_ids == self.config.image_token_id
             inputs_embeds = self.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
             if pixel_values is not None and is_image.any():
