@@ -44,7 +44,7 @@ def load_model() -> tuple[torch.nn.Module, str]:
         )
     state = dict(zip(ours, theirs.values(), strict=True))
     model.load_state_dict(state)
-    model.reset_classifier(0)
+    model.reset_classifier(0)  # type: ignore[operator]
     return model, weights_sha256(state)
 
 

@@ -49,10 +49,10 @@ def _write_processor(vlm: VideoLanguageModel, directory: Path, vocabulary: Vocab
 def _load(directory: Path) -> Loaded:
     from transformers import AutoModelForImageTextToText
 
-    model: Any
-    model, found = AutoModelForImageTextToText.from_pretrained(
+    loaded: Any = AutoModelForImageTextToText.from_pretrained(
         directory, dtype=torch.float32, local_files_only=True, output_loading_info=True
     )
+    model, found = loaded
     check_loading(found)
     model.eval()
     strategy, layer = model.config.vision_feature_select_strategy, model.config.vision_feature_layer

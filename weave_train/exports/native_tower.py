@@ -15,7 +15,7 @@ its modules, not from its name: a class token and a norm before the blocks make 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -41,7 +41,7 @@ class NativeTower:
 
     config: PretrainedConfig
     weights: dict[str, torch.Tensor]
-    select_strategy: str
+    select_strategy: Literal["default", "full"]
     prefix_tokens: int
 
 

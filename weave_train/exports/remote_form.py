@@ -152,14 +152,14 @@ def _transform(member: Member) -> dict[str, Any]:
 def _load(directory: Path) -> Loaded:
     from transformers import AutoModelForImageTextToText
 
-    model: Any
-    model, found = AutoModelForImageTextToText.from_pretrained(
+    loaded: Any = AutoModelForImageTextToText.from_pretrained(
         directory,
         dtype=torch.float32,
         local_files_only=True,
         output_loading_info=True,
         trust_remote_code=True,  # the code that was written there a moment ago
     )
+    model, found = loaded
     check_loading(found)
     model.eval()
     return Loaded(model, model.encode, lambda pixels: model.project(model.encode(pixels)).flatten(0, 1))

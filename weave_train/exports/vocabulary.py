@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -50,7 +50,8 @@ def export_vocabulary(vlm: VideoLanguageModel) -> Vocabulary:
 
     tokenizer = copy.deepcopy(vlm.tokenizer)
     tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)])
-    image_id = int(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
+    found: Any = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    image_id = int(found)
     rows = embedding_shape(vlm.core.language_model)[0]
     if image_id >= rows:
         rows = round_up(image_id + 1)

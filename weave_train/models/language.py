@@ -233,7 +233,7 @@ def _build_options(config: PretrainedConfig, options: LanguageOptions) -> dict[s
             "model.attention: flash_attention_2 needs a GPU and the package flash-attn (pip install "
             "flash-attn); install it, or take --model.attention sdpa"
         )
-    kind = AutoModelForCausalLM._model_mapping[type(config)]
+    kind: Any = AutoModelForCausalLM._model_mapping[type(config)]
     if options.attention == "sdpa" and not kind._supports_sdpa:
         raise ConfigError(
             f"model.attention: {kind.__name__} has no sdpa in transformers; leave the flag out for eager"

@@ -79,7 +79,8 @@ def build_member(member: MemberSpec, spec: TowerSpec, weights: str) -> nn.Module
     import timm
 
     arguments: dict[str, Any] = {"pretrained": weights != "random", **member.timm_kwargs}
-    native_px = timm.get_pretrained_cfg(member.timm_name).input_size[-1]
+    published: Any = timm.get_pretrained_cfg(member.timm_name)
+    native_px = published.input_size[-1]
     if native_px != spec.image_px:
         arguments["img_size"] = spec.image_px
     if weights not in _KEYWORDS:

@@ -29,11 +29,12 @@ def timm_spec(timm_name: str) -> TowerSpec:
     install()
     import timm
     import torch
+    from timm.data.config import resolve_model_data_config
 
     _check_name(timm_name)
     with torch.device("meta"):
         vit: Any = timm.create_model(timm_name, pretrained=False, num_classes=0)
-    data = timm.data.resolve_model_data_config(vit)
+    data = resolve_model_data_config(vit)
     _, height, width = data["input_size"]
     patch_px = _patch_px(vit)
     if height != width or not patch_px or data["crop_mode"] not in ("center", "squash"):

@@ -20,6 +20,7 @@ class WeaveConfig(PretrainedConfig):
         tokens_per_frame: Visual tokens of one frame.
         image_token_id: Id that stands for one visual token.
         visual_scale: What visual tokens are multiplied with, as the Gemmas do with text.
+        tie_word_embeddings: The language model's head is its embedding.
     """
 
     model_type = "weave_vlm"
@@ -32,6 +33,7 @@ class WeaveConfig(PretrainedConfig):
     tokens_per_frame: int = 0
     image_token_id: int = 0
     visual_scale: float = 1.0
+    tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         if isinstance(self.text_config, dict):

@@ -173,7 +173,7 @@ class WeaveForConditionalGeneration(PreTrainedModel, GenerationMixin):
     config_class = WeaveConfig
     base_model_prefix = "language_model"
     main_input_name = "input_ids"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]  # noqa: RUF012  as its base declares it
     _supports_sdpa = True
     _supports_attention_backend = True
 

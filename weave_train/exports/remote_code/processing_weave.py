@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ class WeaveImageProcessor(BaseImageProcessor):
             `mean`, `std`.
     """
 
-    model_input_names: ClassVar[list[str]] = ["pixel_values"]
+    model_input_names = ["pixel_values"]  # noqa: RUF012  as its base declares it
 
     def __init__(self, members: list[dict[str, Any]] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
