@@ -1,6 +1,7 @@
 """Commands of `weave-data`, one file each; `register(app)` adds a file's command to the command line.
 
 terminal   what they share: where to print, options, one-line errors
+findings   reports of `doctor`, which weave-train prints as well
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import typer
 __all__ = ["register_all"]
 
 _COMMANDS = (
+    "doctor",
     "status",
     "explain",
     "diff",

@@ -42,6 +42,7 @@ from weave_data.storage.s3_client import (
     endpoint,
     error_status,
     explain,
+    has_expired,
     max_attempts,
     request_slot,
     s3_client,
@@ -264,6 +265,10 @@ class S3Store:
         try:
             yield
         except (ClientError, BotoCoreError) as error:
+            raise explain(error, f"{self.uri}/{key}") from error
+        except RuntimeError as error:
+            if not has_expired(error):
+                raise
             raise explain(error, f"{self.uri}/{key}") from error
 
 

@@ -49,6 +49,7 @@ __all__ = [
     "error_code",
     "error_status",
     "explain",
+    "has_expired",
     "max_attempts",
     "request_slot",
     "s3_client",
@@ -149,16 +150,26 @@ def error_status(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
+def has_expired(error: Exception) -> bool:
+    """True for what botocore raises when the environment's credentials are past their expiration."""
+    return isinstance(error, RuntimeError) and "still expired" in str(error)
+
+
 def explain(error: Exception, uri: str) -> StoreError:
     """Turn a client's error into one line: what, value, rule, next action.
 
     Args:
-        error: From boto3 or s3fs.
+        error: From boto3 or s3fs, or one that `has_expired`.
         uri: `s3://bucket/key` that was asked for.
     """
     bucket = uri.removeprefix("s3://").partition("/")[0]
     if isinstance(error, (NoCredentialsError, PartialCredentialsError, ProfileNotFound)):
         reason = "no usable S3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE)"
+    elif has_expired(error):
+        reason = (
+            f"no usable S3 credentials ({_one_line(error).rstrip('.')}); renew them and "
+            "AWS_CREDENTIAL_EXPIRATION, then run the same command again: it resumes"
+        )
     elif isinstance(error, NoRegionError):
         reason = "no region; set AWS_DEFAULT_REGION"
     elif isinstance(error, (BotoConnectionError, ConnectTimeoutError, HTTPClientError)):

@@ -27,6 +27,7 @@ from weave_data.storage.s3_client import (
     READ_SECONDS,
     aws_environment,
     explain,
+    has_expired,
     max_attempts,
     request_slot,
 )
@@ -147,6 +148,10 @@ class SourceRoot:
                 raise explain(cause, f"{self.uri}/{key}") from error
             raise StoreError(f"{self.uri}/{key}: {error}; check the path and its permissions") from error
         except (ClientError, BotoCoreError) as error:
+            raise explain(error, f"{self.uri}/{key}") from error
+        except RuntimeError as error:
+            if not has_expired(error):
+                raise
             raise explain(error, f"{self.uri}/{key}") from error
 
 
