@@ -17,6 +17,7 @@ Rooms, in flow order; stages are siblings and only `pipeline` knows their order:
     catalog, decode, embed, quality, cluster, caption, weave, shard    the stages
     execute                                 runs a stage's items on Ray Data or in process
     pipeline                                the build
+    doctor                                  what a build needs, looked at before it on every node
     trainers                                the contract a trainer plugs in with
     enrich, download, mixtures              captions by language models; fetching and merging others' data
     report, export, upkeep                  cards and pages; other tools' forms; living with a data set

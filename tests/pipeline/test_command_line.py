@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from weave_data.cli import app
 
 SURFACE = {
+    "doctor": {"--debug", "--json"},
     "build": {"--debug", "--dry-run", "--limit", "--replace"},
     "verify": {"--debug", "--quick"},
     "inspect": {"--debug", "--image", "--json", "--recipe", "--sample"},

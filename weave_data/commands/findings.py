@@ -25,7 +25,9 @@ def print_report(report: Report, *, as_json: bool) -> None:
     if as_json:
         out.print_json(json.dumps(report.to_json(), ensure_ascii=False))
         return
-    table = Table("status", "check", "node", "found", "what to do")
+    table = Table()
+    for name in ("status", "check", "node", "found", "what to do"):
+        table.add_column(name, overflow="fold")  # a key or an address is never cut off
     for finding in report.findings:
         status = Text(finding.status.value, style=_STYLES[finding.status.value])
         cells = [Text(value) for value in (finding.check, finding.node, finding.found, finding.remedy)]

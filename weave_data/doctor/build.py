@@ -13,7 +13,7 @@ from weave_data.doctor.finding import Finding, Report, Status, of_nodes
 from weave_data.doctor.judging import judge_all_nodes
 from weave_data.doctor.nodes import NodeReply, ask_here, ask_over_ray
 from weave_data.doctor.questions import Questions
-from weave_data.doctor.store import probe_output, probe_source
+from weave_data.doctor.store import probe_catalog, probe_output, probe_source, without_repetition
 
 __all__ = ["examine_build"]
 
@@ -71,10 +71,10 @@ def _ask(config: BuildConfig, questions: Questions) -> NodeReply:
 
 def _stores(config: BuildConfig) -> list[Finding]:
     findings = probe_output(config.output)
-    known = {(finding.check, finding.found) for finding in findings}
-    source = probe_source(config.source.videos)
-    # credentials, endpoint and clock are mostly those of the output
-    return findings + [finding for finding in source if (finding.check, finding.found) not in known]
+    findings += without_repetition(probe_source(config.source.videos), findings)
+    if config.source.catalog is not None:
+        findings.append(probe_catalog(config.source.catalog))
+    return findings
 
 
 def _of_node(config: BuildConfig, facts: Mapping[str, Any], node: str) -> list[Finding]:

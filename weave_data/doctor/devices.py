@@ -39,7 +39,7 @@ def look(*, needs_torch: bool, times_frames: bool) -> dict[str, Any]:
         if torch.cuda.is_available():
             count = torch.cuda.device_count()
             facts["torch_gpus"] = [torch.cuda.get_device_name(index) for index in range(count)]
-            facts["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
+            facts["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))
     return facts
 
 

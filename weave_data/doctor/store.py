@@ -6,15 +6,17 @@ removed again, and the finding says so.
 
 from __future__ import annotations
 
+import contextlib
 import uuid
+from collections.abc import Iterator, Sequence
 
 from weave_data.doctor.credentials import find_credentials
 from weave_data.doctor.finding import Finding, Status, of_error
 from weave_data.doctor.s3_probe import judge_encryption, judge_overwrite, reach
 from weave_data.errors import StoreError, WeaveError
-from weave_data.storage import S3Store, SourceRoot, Store, open_source, open_store
+from weave_data.storage import LocalStore, S3Store, SourceRoot, Store, open_source, open_store
 
-__all__ = ["probe_output", "probe_source"]
+__all__ = ["probe_catalog", "probe_output", "probe_source", "without_repetition"]
 
 _CONTENT, _OTHER = b"weave doctor", b"not the first writer"
 
@@ -30,12 +32,18 @@ def probe_output(uri: str, *, check: str = "output") -> list[Finding]:
         findings = _reach_s3(store)
         if any(finding.status is Status.FAIL for finding in findings):
             return findings
+    with _no_folder_left(store):
+        return [*findings, *_probe(store, check)]
+
+
+def _probe(store: Store, check: str) -> list[Finding]:
+    findings: list[Finding] = []
     key = f"runs/probe-{uuid.uuid4().hex}"
     try:
         store.check()
         committed = store.put_new(key, _CONTENT)
     except WeaveError as error:
-        return [*findings, _refused(check, error)]
+        return [_refused(check, error)]
     try:
         findings += _look_at_probe(store, key, is_ours=committed.is_ours, check=check)
     except WeaveError as error:
@@ -43,6 +51,19 @@ def probe_output(uri: str, *, check: str = "output") -> list[Finding]:
     finally:
         left = _remove(store, key, check)
     return [*findings, *left]
+
+
+@contextlib.contextmanager
+def _no_folder_left(store: Store) -> Iterator[None]:
+    """Remove folders that the probe of a local output made, as far as they are empty."""
+    folder = store.root / "runs" if isinstance(store, LocalStore) else None
+    made = [] if folder is None else [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # not made, or somebody else uses it by now
+            for path in made:
+                path.rmdir()
 
 
 def _reach_s3(store: S3Store) -> list[Finding]:
@@ -112,3 +133,26 @@ def _read_one(root: SourceRoot, check: str) -> Finding:
         return of_error(check, f"{root.uri}: holds only empty files; correct the address")
     root.read_range(first.key, 0, 1)
     return Finding(check, Status.OK, f"{root.uri}: listed, {first.key} read")
+
+
+def probe_catalog(uri: str) -> Finding:
+    """Is there a file of this name, or a folder that holds some?"""
+    folder, _, name = uri.rstrip("/").rpartition("/")
+    try:
+        root = open_source(folder or ".")
+        if root.size(name) is None and next(open_source(uri).list(), None) is None:
+            return of_error("catalog", f"{uri}: no such file; correct source.catalog")
+    except WeaveError as error:
+        return of_error("catalog", error)
+    return Finding("catalog", Status.OK, f"{uri}: there")
+
+
+def without_repetition(more: Sequence[Finding], known: Sequence[Finding]) -> list[Finding]:
+    """Findings of another store, those left out that tell of the same account and server."""
+    said = {finding.check for finding in known if finding.check in ("credentials", "clock")}
+    whole = {(finding.check, finding.found) for finding in known}
+    return [
+        finding
+        for finding in more
+        if finding.check not in said and (finding.check, finding.found) not in whole
+    ]
