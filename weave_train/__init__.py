@@ -10,7 +10,8 @@
     train                        a run from its configuration to its last step
     exports                      weights in the forms that other programs load
     chat, serve, commands        asking a stored model on the terminal, over HTTP
-    launch, plugin, cli          how a run is started
+    placement, overseer          what a rank sets up on its machine; whom it ends with
+    launch, plugin, hosts, cli   how a run is started: here, by Ray, on several hosts
 
 `from weave_train import load` rebuilds a run; `available_model_ids`, `available_model_ids_and_names` and
 `get_model_description` say what others have published. Importing the package loads no torch.

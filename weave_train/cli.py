@@ -9,18 +9,19 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from weave_data.errors import ConfigError, WeaveError
 from weave_train.commands.ask import chat, generate
+from weave_train.commands.flags import pretrain_config
+from weave_train.commands.launch import HELP as LAUNCH_HELP
+from weave_train.commands.launch import launch
+from weave_train.commands.ranks import start_ranks
 from weave_train.commands.serve import serve
-
-if TYPE_CHECKING:
-    from weave_train.config import PretrainConfig
+from weave_train.overseer import note_exit
 
 __all__ = ["app", "main"]
 
@@ -58,25 +59,25 @@ def _root() -> None:
 @app.command(help=_PRETRAIN, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def pretrain(context: typer.Context) -> None:
     """Parse flags, train, say where the run lies."""
-    config = _pretrain_config(context.args)
+    config = pretrain_config(context.args)
     if config.num_ranks is not None and "RANK" not in os.environ:
-        _start_ranks(config, config.num_ranks)
+        start_ranks(config, num_ranks=config.num_ranks)
         return
     from weave_train.engine.engine import leave_process_group
     from weave_train.launch import detect_launch
     from weave_train.train.dry_run import dry_run
     from weave_train.train.loop import train
 
-    launch = detect_launch()
+    this = detect_launch(num_threads=config.num_threads, interface=config.network_interface)
     if config.dry_run:
-        report = dry_run(config, launch)
+        report = dry_run(config, this)
         leave_process_group()
-        if launch.is_first:
+        if this.is_first:
             print("\n".join(report.lines()))
         return
-    result = train(config, launch)
+    result = train(config, this)
     leave_process_group()
-    if launch.is_first:
+    if this.is_first:
         print(f"step {result.final_step}, loss {result.final_loss:.4f}, run {result.run_dir}")
 
 
@@ -100,7 +101,7 @@ def index(
         words[:1] = ["--dataset.manifest", words[0]]
     if to is not None:
         words += ["--dataset.token_index", to]
-    config = _pretrain_config(words)
+    config = pretrain_config(words)
     from weave_train.train.token_lengths import index_data_sets
 
     for indexed in index_data_sets(config):
@@ -125,7 +126,7 @@ def estimate(
     ] = None,
 ) -> None:
     """Print memory, tokens, hours and storage."""
-    config = _pretrain_config(context.args)
+    config = pretrain_config(context.args)
     from weave_train.train.estimate import estimate as estimate_run
     from weave_train.train.estimate_report import Speed
 
@@ -153,7 +154,7 @@ def show_batch(
     to: Annotated[Path | None, typer.Option(help="PNG file for the frames.")] = None,
 ) -> None:
     """Print rows as coloured tokens."""
-    config = _pretrain_config(context.args)
+    config = pretrain_config(context.args)
     from rich.console import Console
 
     from weave_train.train.batch_view import frame_sheet, row_text
@@ -174,20 +175,6 @@ def show_batch(
         console.print(f"frames: {to}", soft_wrap=True)
 
 
-def _start_ranks(config: PretrainConfig, num_ranks: int) -> None:
-    if config.launcher == "local":
-        from weave_train.plugin import run_local
-
-        code = run_local(config, num_ranks=num_ranks)
-        if code:
-            sys.exit(code if code > 0 else 1)
-        return
-    from weave_train.ray_launch import run_on_ray
-
-    result = run_on_ray(config, num_ranks=num_ranks)
-    print(f"step {result.final_step}, loss {result.final_loss:.4f}, run {result.run_dir}")
-
-
 @app.command()
 def export(
     run: Annotated[str, typer.Argument(help="Run directory or URI, or one of its checkpoints/step-<n>.")],
@@ -205,22 +192,26 @@ def export(
         print(line)
 
 
-def _pretrain_config(words: Sequence[str]) -> PretrainConfig:
-    from weave_data.config import read_yaml
-    from weave_train.config import PretrainConfig, load_pretrain_config, parse_flags
-
-    flags = parse_flags(words, model=PretrainConfig)
-    file = next((str(value) for path, value in flags if path == "config"), None)
-    values = read_yaml(_read(Path(file)), origin=file) if file is not None else None
-    return load_pretrain_config([(path, value) for path, value in flags if path != "config"], values=values)
-
-
+app.command(help=LAUNCH_HELP, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+    launch
+)
 for _command in (generate, chat, serve):
     app.command()(_command)
 
 
 def main() -> None:
-    """Entry point of `weave-train`."""
+    """Entry point of `weave-train`; a rank leaves its exit code to whoever started it."""
+    try:
+        _run()
+    except SystemExit as ending:
+        note_exit(ending.code if isinstance(ending.code, int) else int(ending.code is not None))
+        raise
+    except BaseException:
+        note_exit(1)
+        raise
+
+
+def _run() -> None:
     arguments = sys.argv[1:]
     # the deepspeed launcher puts its own flag before ours; the environment says the same
     arguments = [word for word in arguments if not word.startswith("--local_rank=")]
@@ -249,10 +240,3 @@ def _has_group() -> bool:
     """True once ranks have met: from then on an error may be one rank's own."""
     torch = sys.modules.get("torch")
     return bool(torch and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"config: can't read {path}: {error.strerror}", origin="command line") from error

@@ -3,35 +3,23 @@
 weave-train pretrain ...                                     one process, its own group of one
 torchrun --nproc-per-node 2 -m weave_train pretrain ...      RANK, WORLD_SIZE, LOCAL_RANK are set
 deepspeed --module weave_train pretrain ...                  the same, and --local_rank=N on the line
+weave-train launch ...                                       either, on several hosts; see `weave_train.hosts`
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
 from weave_data.errors import ConfigError
+from weave_train.overseer import leave_with_parent
+from weave_train.placement import choose_interface, choose_threads, local_world_size
 
-__all__ = [
-    "PARENT_VARIABLE",
-    "Launch",
-    "detect_launch",
-    "free_port",
-    "leave_with_parent",
-    "rank_environment",
-]
-
-PARENT_VARIABLE = "WEAVE_TRAIN_PARENT"
-"""Process id of whoever started this rank and must not be outlived."""
-
-_PARENT_POLL_SECONDS = 1.0
+__all__ = ["Launch", "detect_launch", "free_port", "rank_environment"]
 
 
 @dataclass(frozen=True)
@@ -49,8 +37,12 @@ class Launch:
         return self.rank == 0
 
 
-def detect_launch() -> Launch:
+def detect_launch(*, num_threads: int | None = None, interface: str | None = None) -> Launch:
     """Read the launcher's environment; a lone process sets one up for itself.
+
+    Args:
+        num_threads: See `placement.choose_threads`.
+        interface: See `placement.choose_interface`.
 
     Raises:
         ConfigError: The environment names a rank but not the rest.
@@ -67,30 +59,16 @@ def detect_launch() -> Launch:
             origin="environment",
         )
     leave_with_parent()
-    local_rank = int(os.environ["LOCAL_RANK"])
+    local_rank, world_size = int(os.environ["LOCAL_RANK"]), int(os.environ["WORLD_SIZE"])
+    choose_threads(num_threads)
+    if interface is not None or world_size > local_world_size():
+        choose_interface(interface, towards=os.environ["MASTER_ADDR"])
     return Launch(
         rank=int(os.environ["RANK"]),
-        world_size=int(os.environ["WORLD_SIZE"]),
+        world_size=world_size,
         local_rank=local_rank,
         device=_device(local_rank),
     )
-
-
-def leave_with_parent() -> None:
-    """End this process when the one that started it is gone; without `WEAVE_TRAIN_PARENT`, nothing.
-
-    A killed launcher can't end its ranks, which would train on, unseen, holding their GPUs.
-    """
-    parent = os.environ.get(PARENT_VARIABLE)
-    if parent is None or int(parent) != os.getppid():
-        return
-
-    def watch() -> None:
-        while os.getppid() == int(parent):
-            time.sleep(_PARENT_POLL_SECONDS)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, name="weave-parent", daemon=True).start()
 
 
 def rank_environment(rank: int, *, world_size: int, port: int) -> Mapping[str, str]:
@@ -115,15 +93,7 @@ def free_port() -> int:
 
 def _device(local_rank: int) -> torch.device:
     if not torch.cuda.is_available():
-        _share_cores()
         return torch.device("cpu")
     device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)
     return device
-
-
-def _share_cores() -> None:
-    """Ranks of one machine share its cores; a choice in OMP_NUM_THREADS stands."""
-    if "OMP_NUM_THREADS" not in os.environ:
-        ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks))

@@ -1,7 +1,7 @@
 """`deepspeed`, the trainer that this package registers for woven data sets.
 
-It starts its ranks as processes of this machine, over the loopback. On several machines start
-`torchrun` or `deepspeed` there instead; the command is the same.
+It starts its ranks as processes of this machine, over the loopback, or, with `launcher: ray`, as workers of
+Ray Train wherever the cluster has room. Hosts with ssh are `weave-train launch`'s.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from weave_data.errors import ConfigError, TrainingError
 from weave_data.trainers import RunResult
-from weave_train.config import PretrainConfig, load_pretrain_config
-from weave_train.launch import PARENT_VARIABLE, free_port, rank_environment
+from weave_train.config import PretrainConfig, load_pretrain_config, pretrain_yaml
+from weave_train.launch import free_port, rank_environment
 from weave_train.numbers import last_loss, read_metrics
+from weave_train.overseer import PARENT_VARIABLE
 
 __all__ = ["DeepSpeedTrainer", "run_local", "run_ranks"]
 
@@ -39,7 +38,7 @@ class DeepSpeedTrainer:
     name = "deepspeed"
 
     def run(self, manifest_uri: str, options: Mapping[str, Any], *, num_workers: int) -> RunResult:
-        """Train in `num_workers` local processes.
+        """Train in `num_workers` local processes, or Ray Train workers (option `launcher: ray`).
 
         Args:
             manifest_uri: Of the woven data set.
@@ -56,6 +55,10 @@ class DeepSpeedTrainer:
             raise ConfigError("run_id: required: the result is read from that run's directory")
         flags = {**options, "dataset.manifest": manifest_uri}
         config = load_pretrain_config(list(flags.items()), origin="options")
+        if config.launcher == "ray":
+            from weave_train.ray_launch import run_on_ray
+
+            return run_on_ray(config, num_ranks=num_workers)
         run_dir = Path(config.run_root_dir) / config.resolved_run_id("")
         code = run_local(config, num_ranks=num_workers)
         if code != 0:
@@ -73,11 +76,8 @@ def run_local(config: PretrainConfig, *, num_ranks: int) -> int:
     """Train in processes of this machine; returns as `run_ranks` does."""
     config = config.model_copy(update={"num_ranks": None})
     with tempfile.TemporaryDirectory(prefix="weave-train-") as scratch:
-        # a file, not flags: values keep their types and no command line shows them
         path = Path(scratch) / "pretrain.yaml"
-        yaml = YAML(typ="safe", pure=True)
-        with path.open("w", encoding="utf-8") as sink:
-            yaml.dump(config.model_dump(mode="json", exclude_none=True), sink)
+        path.write_text(pretrain_yaml(config), encoding="utf-8")
         command = [sys.executable, "-m", "weave_train", "pretrain", "--config", str(path)]
         return run_ranks(command, num_ranks=num_ranks)
 
@@ -86,7 +86,7 @@ def run_ranks(command: Sequence[str], *, num_ranks: int, environment: Mapping[st
     """Run one command as every rank of a local group; when one fails, the others are ended.
 
     SIGTERM is passed on: the ranks save and end by themselves. When this process is killed, they end,
-    too (see `launch.leave_with_parent`).
+    too (see `overseer.leave_with_parent`).
 
     Args:
         command: The same for all.

@@ -37,7 +37,7 @@ def run_on_ray(config: PretrainConfig, *, num_ranks: int) -> RunResult:
     config = config.model_copy(update={"num_ranks": None, "launcher": "local", "max_restarts": 0})
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
     if not ray.is_initialized():
@@ -54,9 +54,7 @@ def run_on_ray(config: PretrainConfig, *, num_ranks: int) -> RunResult:
                 use_gpu=use_gpu,
                 resources_per_worker={"GPU": 1} if use_gpu else {"CPU": 1},
             ),
-            torch_config=TorchConfig(
-                backend="nccl" if use_gpu else "gloo", timeout_s=int(config.watch.collective_timeout_s)
-            ),
+            torch_config=_torch_config(config, backend="nccl" if use_gpu else "gloo"),
             # nothing of a run lies here: checkpoints and metrics are the run directory's
             run_config=RunConfig(
                 name="weave-train",
@@ -93,10 +91,44 @@ def _rank(options: dict[str, Any]) -> None:
     from weave_train.launch import detect_launch
     from weave_train.train.loop import train
 
-    launch = detect_launch()
-    result = train(PretrainConfig.model_validate(options["config"]), launch)
+    config = PretrainConfig.model_validate(options["config"])
+    launch = detect_launch(num_threads=config.num_threads, interface=config.network_interface)
+    result = train(config, launch)
     if launch.is_first:
         ray.get(options["outcome"].put.remote(asdict(result)))
+
+
+def _torch_config(config: PretrainConfig, *, backend: str) -> Any:
+    """Ray's setup of the process group, over an interface that leads to the first rank's host."""
+    from ray.train.torch import TorchConfig
+
+    timeout_s, interface = int(config.watch.collective_timeout_s), config.network_interface
+    plain = TorchConfig(backend=backend, timeout_s=timeout_s)
+
+    class Backend(plain.backend_cls):  # type: ignore[misc,name-defined]  # what Ray gives
+        def on_start(self, worker_group: Any, backend_config: Any) -> None:
+            first = worker_group.execute_single(0, _own_address)
+            worker_group.execute(_choose_interface, interface, first)
+            super().on_start(worker_group, backend_config)
+
+    class Config(TorchConfig):  # type: ignore[misc]  # Ray ships no types
+        @property
+        def backend_cls(self) -> type:
+            return Backend
+
+    return Config(backend=backend, timeout_s=timeout_s)
+
+
+def _own_address() -> str:
+    import ray
+
+    return str(ray.util.get_node_ip_address())
+
+
+def _choose_interface(interface: str | None, first: str) -> None:
+    from weave_train.placement import choose_interface
+
+    choose_interface(interface, towards=first)
 
 
 def _check_room(resources: dict[str, float], num_ranks: int) -> bool:

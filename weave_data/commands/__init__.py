@@ -25,6 +25,7 @@ _COMMANDS = (
     "gc",
     "download",
     "mix",
+    "train",
 )
 """In the order in which `weave-data --help` lists them."""
 

@@ -7,7 +7,7 @@ No torch is loaded here.
 """
 
 from weave_train.config.flags import parse_flags
-from weave_train.config.loading import load_pretrain_config
+from weave_train.config.loading import load_pretrain_config, pretrain_yaml
 from weave_train.config.model_settings import ModelSettings
 from weave_train.config.presets import DATASET_IDS, DEFAULT_MODEL_TYPE, MODEL_PRESETS, model_preset, nearest
 from weave_train.config.pretrain import PretrainConfig
@@ -47,4 +47,5 @@ __all__ = [
     "model_preset",
     "nearest",
     "parse_flags",
+    "pretrain_yaml",
 ]

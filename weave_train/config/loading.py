@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from ruamel.yaml import YAML
 
 from weave_data.config import load_config
 from weave_data.errors import ConfigError
@@ -13,7 +16,7 @@ from weave_train.config.pretrain import PretrainConfig
 from weave_train.config.problems import find_problems
 from weave_train.config.sections import DatasetConfig, ModelConfig
 
-__all__ = ["load_pretrain_config"]
+__all__ = ["load_pretrain_config", "pretrain_yaml"]
 
 
 def load_pretrain_config(
@@ -47,6 +50,13 @@ def load_pretrain_config(
     if problems:
         raise ConfigError(problems, origin=origin)
     return config
+
+
+def pretrain_yaml(config: PretrainConfig) -> str:
+    """The same settings as a file for `--config`: values keep their types and no command line shows them."""
+    yaml, sink = YAML(typ="safe", pure=True), io.StringIO()
+    yaml.dump(config.model_dump(mode="json", exclude_none=True), sink)
+    return sink.getvalue()
 
 
 def _rooted(dataset: DatasetConfig) -> DatasetConfig:

@@ -34,9 +34,12 @@ class PretrainConfig(StrictModel):
 
     `num_ranks` starts that many ranks, as processes of this machine or, with `launcher: ray`, as workers
     of Ray Train, which starts them anew `max_restarts` times; null: this process is a rank, as its
-    environment says. `zero_stage` null follows the stage's `train_strategy` (`fsdp-shard-grad-op` is ZeRO-2,
-    `fsdp-full-shard` ZeRO-3). `resume: auto` continues the newest complete checkpoint of the run
-    directory, `never` refuses a run directory that has one, a path is a step directory.
+    environment says. `num_threads`: of torch on a rank; null: OMP_NUM_THREADS unless the launcher set it,
+    else the machine's cores divided by its ranks. `network_interface`: over which ranks meet; null: the one
+    that leads to the first rank's host. `zero_stage` null follows the stage's `train_strategy`
+    (`fsdp-shard-grad-op` is ZeRO-2, `fsdp-full-shard` ZeRO-3). `resume: auto` continues the newest
+    complete checkpoint of the run directory, `never` refuses a run directory that has one, a path is a step
+    directory.
     `save_every_steps` null saves at the end of each epoch, or of the run when `max_steps` is set.
     `stop_after_steps` stops as if interrupted, with a checkpoint, after that many steps of this
     process; `window_groups` row groups of a lane are shuffled together. `order: legacy` is VideoWeave's
@@ -68,6 +71,8 @@ class PretrainConfig(StrictModel):
     launcher: Literal["local", "ray"] = "local"
     num_ranks: Count | None = None
     max_restarts: Annotated[int, Field(ge=0)] = 0
+    num_threads: Count | None = None
+    network_interface: str | None = None
     zero_stage: Annotated[int, Field(ge=0, le=3)] | None = None
     deepspeed: str | None = None
     max_steps: Count | None = None

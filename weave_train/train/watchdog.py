@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from weave_train.launch import Launch
+from weave_train.overseer import note_exit
 
 __all__ = ["HANG_EXIT_CODE", "Watchdog"]
 
@@ -112,6 +113,7 @@ class Watchdog:
             self._write(report)
             time.sleep(min(_MOST_MOMENT_SECONDS, self._timeout_s / 4))
         finally:
+            note_exit(HANG_EXIT_CODE)
             os._exit(HANG_EXIT_CODE)
 
     def _write(self, report: str) -> None:
