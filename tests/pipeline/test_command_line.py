@@ -29,6 +29,7 @@ SURFACE = {
     "gc": {"--debug", "--min-age", "--superseded", "--yes"},
     "download": {"--debug", "--list"},
     "mix": set(),
+    "train": {"--debug", "--num_ranks", "--trainer"},
 }
 
 

@@ -25,6 +25,7 @@ def test_the_commands_are_pinned() -> None:
         "export",
         "generate",
         "index",
+        "launch",
         "pretrain",
         "serve",
         "show_batch",

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from weave_data.errors import ConfigError
 from weave_train.checkpoint.layout import Checkpoint
 from weave_train.checkpoint.run_files import fetch_run_files
@@ -42,6 +40,7 @@ from weave_train.train.resume import (
 )
 from weave_train.train.run_directory import model_settings, write_run_config
 from weave_train.train.saving import FrozenWeights, run_store, write_run_files
+from weave_train.train.sharing import shared_folder
 from weave_train.train.validation import ValidationSet, validation_set
 from weave_train.train.warm_start import Donor, find_donor
 
@@ -271,12 +270,12 @@ def _tokenizer(
 ) -> PreTrainedTokenizerBase:
     if isinstance(past, Checkpoint):
         return _stored_tokenizer(past)
+    folder = run_dir / "tokenizer"
     if launch.is_first:
         tokenizer = _known_tokenizer(past) or _new_tokenizer(config, settings, data)
-        save_tokenizer(tokenizer, run_dir / "tokenizer")
-    if launch.world_size > 1:
-        torch.distributed.barrier()
-    return load_tokenizer(run_dir / "tokenizer")
+        save_tokenizer(tokenizer, folder)
+    with shared_folder(folder, launch) as here:
+        return load_tokenizer(here)
 
 
 def _known_tokenizer(past: Checkpoint | Donor | None) -> PreTrainedTokenizerBase | None:
