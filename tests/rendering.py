@@ -167,7 +167,7 @@ def _set_up(stream: av.VideoStream, rendering: Rendering) -> None:
     context.thread_count = 1
     if rendering.pts_ms is not None:
         context.time_base = Fraction(1, 1000)
-    options = {**_FAST[rendering.codec], **rendering.options}
+    options = {**_FAST.get(rendering.codec, {}), **rendering.options}
     stream.options = options
     if rendering.rotation_degrees:
         stream.set_display_rotation(rendering.rotation_degrees)

@@ -40,6 +40,18 @@ class MisbehavingDecoder(PyavDecoder):
         return super().decode(data, choose=choose, keep=keep)
 
 
+class LeakingDecoder(MisbehavingDecoder):
+    """The same, and it forgets to give 40 MB back after every clip."""
+
+    def __init__(self):
+        super().__init__()
+        self.hoard = []
+
+    def decode(self, data, *, choose, keep):
+        self.hoard.append(bytearray(b"x") * (40 << 20))
+        return super().decode(data, choose=choose, keep=keep)
+
+
 class CountingDecoder(PyavDecoder):
     """PyAV that adds a line to $WEAVE_TEST_DECODED per clip."""
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import random
+import struct
 
 import pytest
 from clips import packet_places, rendered
+from hostile_boxes import parse_boxes, serialise_boxes, walk
 from PIL import Image
 from rendering import Rendering, audio_only_bytes, render_video, without_samples
 
@@ -145,3 +147,24 @@ def test_a_clip_of_one_frame_gives_it_for_every_k() -> None:
     data = render_video(Rendering(num_frames=1))
     clip = PyavDecoder().decode(data, choose=lambda n, _: [0], keep=lambda _, rgb: rgb.shape)
     assert (clip.num_source_frames, [frame.kept for frame in clip.frames]) == (1, [(64, 96, 3)])
+
+
+def test_a_file_of_thousands_of_streams_is_refused_while_it_is_opened() -> None:
+    boxes = parse_boxes(rendered("h264"))
+    movie = next(box for box in boxes if box.kind == b"moov")
+    movie.children += [box for box in movie.children if box.kind == b"trak"] * 5000
+    assert reason_of(serialise_boxes(boxes)) == "not_a_video"
+
+
+def test_tables_that_name_the_same_bytes_again_and_again_are_refused_before_decoding() -> None:
+    boxes, number = parse_boxes(rendered("h264")), 20_000
+    tables = {
+        b"stsz": struct.pack(">III", 0, 900, number),
+        b"stts": struct.pack(">IIII", 0, 1, number, 40),
+        b"stsc": struct.pack(">IIIII", 0, 1, 1, 1, 1),
+        b"stco": struct.pack(">II", 0, number) + struct.pack(">I", 48) * number,
+    }
+    for box in walk(boxes):
+        box.payload = tables.get(box.kind, box.payload)
+    with pytest.raises(DecodeError, match=r"corrupt: the first \d+ packets take \d+ bytes of \d+"):
+        PyavDecoder().decode(serialise_boxes(boxes), choose=lambda n, _: [0], keep=lambda _, rgb: None)

@@ -116,6 +116,18 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_loaded() -> None:
         read_image(bytes(data), ClipJob((), media="image"))
 
 
+def test_a_jpeg_of_hundreds_of_scans_is_refused_and_what_follows_a_jpeg_does_not_count() -> None:
+    sink = io.BytesIO()
+    Image.new("RGB", (3000, 3000), (90, 20, 200)).save(sink, "JPEG", progressive=True)
+    good = sink.getvalue()
+    scan = good[good.rindex(b"\xff\xda") : -2]
+    job = ClipJob((), media="image")
+    with pytest.raises(DecodeError, match="not_an_image: 310 scans of 3000 x 3000 px"):
+        read_image(good[:-2] + scan * 300 + good[-2:], job)
+    moving = good + scan * 300  # as telephones append a video
+    assert read_image(moving, job).frames[0][2] == moving
+
+
 @pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P", "1"])
 def test_images_of_any_mode_are_measured(mode: str) -> None:
     kind = "JPEG" if mode == "CMYK" else "PNG"

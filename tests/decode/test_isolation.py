@@ -81,6 +81,15 @@ def test_processes_are_recycled_and_none_is_left_behind() -> None:
     assert set(psutil.Process().children()) == before
 
 
+def test_a_decoder_that_leaks_little_by_little_is_replaced_before_it_costs_a_clip() -> None:
+    with isolated("bad_decoders:LeakingDecoder", memory_bytes=1 << 29) as decoder:  # 40 MB a clip
+        for _ in range(12):
+            decoder.decode(rendered("h264"), JOB)
+            assert decoder._child is not None  # never lost, which would have ended its process
+            assert decoder._child.resident_bytes() < 1 << 29
+        assert decoder.num_started > 1
+
+
 def test_a_bug_in_a_decoder_is_one_reject_without_addresses() -> None:
     with isolated() as decoder:
         with pytest.raises(DecodeError) as caught:

@@ -8,6 +8,7 @@ as the bytes keep them: width and height are those of the header.
 from __future__ import annotations
 
 import io
+import re
 import struct
 import warnings
 import zlib
@@ -24,6 +25,12 @@ _SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif"}
 MAX_PIXELS = 89_478_485
 """A quarter of a GiB of RGB: where Pillow starts to warn of decompression bombs."""
 
+MAX_DECODED_PIXELS = 12 * MAX_PIXELS
+"""Scans of a JPEG times its px; an encoder writes about ten scans. More is a bomb for whoever reads it."""
+
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # of a JPEG; compressed data holds none
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+
 # what Pillow raises on bytes that are no image, or a damaged one
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
@@ -33,7 +40,7 @@ def read_image(data: bytes, job: ClipJob) -> ClipFrames:
 
     Raises:
         DecodeError: `empty_file`, or `not_an_image`: no JPEG, PNG, WebP or GIF, one that can't be
-            loaded, or more than 89 million px.
+            loaded, more than 89 million px, or a JPEG that passes over them again and again.
     """
     if not data:
         raise DecodeError("empty_file", "0 bytes")
@@ -45,6 +52,12 @@ def read_image(data: bytes, job: ClipJob) -> ClipFrames:
                 raise DecodeError(
                     "not_an_image", f"{image.width} x {image.height} px, {MAX_PIXELS} px are allowed"
                 )
+            scans = _num_scans(data) if image.format == "JPEG" else 1
+            if scans * image.width * image.height > MAX_DECODED_PIXELS:
+                detail = (
+                    f"{scans} scans of {image.width} x {image.height} px, {MAX_DECODED_PIXELS} px are allowed"
+                )
+                raise DecodeError("not_an_image", detail)
             image.load()
             rgb = image.convert("RGB") if job.measure else None
     except (Image.DecompressionBombError, *_BROKEN) as error:
@@ -64,3 +77,15 @@ def read_image(data: bytes, job: ClipJob) -> ClipFrames:
         suffix=_SUFFIXES[str(image.format)],
         quality=measures.result(data, 1, 0.0, size=size) if job.measure else None,
     )
+
+
+def _num_scans(data: bytes) -> int:
+    """How often a JPEG passes over its picture; what segments hold and what follows it is not counted."""
+    scans, position = 0, 2
+    while found := _MARKER.search(data, position):
+        start = found.start() + 2
+        if data[start - 1] == _END_OF_IMAGE:
+            break
+        scans += data[start - 1] == _START_OF_SCAN
+        position = start + int.from_bytes(data[start : start + 2], "big")
+    return scans

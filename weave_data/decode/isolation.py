@@ -48,7 +48,8 @@ class IsolatedDecoder:
         picture: Size and format of the stored frames.
         timeout_seconds: Deadline of one clip.
         memory_bytes: Resident memory one child may hold.
-        recycle_clips: A child is replaced after this many clips: decoders leak.
+        recycle_clips: A child is replaced after this many clips, or when between two of them it holds
+            three quarters of its memory: decoders leak.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class IsolatedDecoder:
             DeviceError: The decoder can't be loaded.
         """
         try:
-            if self._child is not None and self._child.num_clips >= self._recycle_clips:
+            if self._child is not None and self._is_spent(self._child):
                 self._stop()
             return self._attempt(data, job, factor=1)
         except LostClipError:
@@ -106,6 +107,10 @@ class IsolatedDecoder:
             timeout_seconds=self._timeout_seconds * factor,
             memory_bytes=self._memory_bytes * factor,
         )
+
+    def _is_spent(self, child: _Child) -> bool:
+        """A child that leaked little by little is replaced before it costs a clip."""
+        return child.num_clips >= self._recycle_clips or child.resident_bytes() > self._memory_bytes * 3 // 4
 
     def _stop(self) -> None:
         if self._child is not None:
@@ -128,6 +133,7 @@ class _Child:
             command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL
         )
         theirs.close()
+        self._watched = psutil.Process(self._process.pid)
         try:
             hello = self._receive(_START_SECONDS, None)
         except LostClipError as error:
@@ -162,12 +168,19 @@ class _Child:
             self._process.kill()
         self._process.wait()
 
+    def resident_bytes(self) -> int:
+        """Memory that the process holds now; 0 when it has just ended: the connection will say so."""
+        try:
+            return int(self._watched.memory_info().rss)
+        except psutil.Error:
+            return 0
+
     def _receive(self, timeout_seconds: float, memory_bytes: int | None) -> dict[str, Any]:
         deadline = time.monotonic() + timeout_seconds
         while not self._connection.poll(_POLL_SECONDS):
             if time.monotonic() > deadline:
                 raise LostClipError(RejectReason.TIMEOUT, f"no answer within {timeout_seconds:g} s")
-            if memory_bytes is not None and (used := self._resident_bytes()) > memory_bytes:
+            if memory_bytes is not None and (used := self.resident_bytes()) > memory_bytes:
                 detail = f"{used} bytes of memory in use, {memory_bytes} are allowed"
                 raise LostClipError(RejectReason.KILLED, detail)
         message: dict[str, Any] = json.loads(self._receive_bytes())
@@ -178,12 +191,6 @@ class _Child:
             return self._connection.recv_bytes()
         except (EOFError, OSError) as error:
             raise self._death() from error
-
-    def _resident_bytes(self) -> int:
-        try:
-            return int(psutil.Process(self._process.pid).memory_info().rss)
-        except psutil.Error:
-            return 0  # it has just ended; the connection will say so
 
     def _death(self) -> LostClipError:
         try:
