@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,17 @@ class Training:
         """Start without a launcher; its output and exit code."""
         return self.command("pretrain", *self.flags(run_id, *extra))
 
+    def begin(self, run_id: str, *extra: str, **environment: str) -> subprocess.Popen[str]:
+        """Start one rank, or as many as `--num_ranks` says, and leave it running."""
+        command = [sys.executable, "-m", "weave_train", "pretrain", *self.flags(run_id, *extra)]
+        return subprocess.Popen(
+            command,
+            env={**os.environ, **ENVIRONMENT, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `weave-train` with these arguments."""
         return self._execute([sys.executable, "-m", "weave_train", *arguments])
@@ -87,6 +99,14 @@ class Training:
         environment = {**os.environ, **ENVIRONMENT, "DS_ACCELERATOR": "cpu"}
         environment["PATH"] = f"{tools}:{environment['PATH']}"
         return subprocess.run(command, env=environment, timeout=500, check=False).returncode
+
+
+def wait_for_steps(run_dir: Path, count: int, process: subprocess.Popen[str]) -> None:
+    """Until a run that `process` trains has told of so many steps, or has ended."""
+    deadline = time.monotonic() + 300
+    while len(read_metrics(run_dir)) < count and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def column(run_dir: Path, name: str) -> list[Any]:

@@ -80,9 +80,11 @@ class StoreError(SourceError):
 
     Attributes:
         is_transient: The same request may succeed later: nobody answered, too busy, a reply broke off.
+        is_refusal: The credentials were refused: no request succeeds until somebody renews them.
     """
 
     is_transient = False
+    is_refusal = False
 
 
 class DeviceError(SourceError):

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
+from build_runs import (
+    DEADLINE_SECONDS,
+    ENDPOINT,
+    finished,
+    kill_group,
+    manifests,
+    start,
+    upload,
+    write_config,
+)
 from s3server.gate import Gate, Point
 from servers import S3Server
-from small_builds import settings
 
-from weave_data.shard import list_recipes, read_manifest, verify_output
+from weave_data.shard import read_manifest, verify_output
 from weave_data.storage import open_store
 
 pytestmark = [pytest.mark.server, pytest.mark.process, pytest.mark.xdist_group("s3-builds")]
-
-DEADLINE_SECONDS = 900
-ENDPOINT = "AWS_ENDPOINT_URL"
-
-
-def upload(folder: Path, server: S3Server, bucket: str, prefix: str) -> str:
-    client = server.client()
-    for path in folder.rglob("*"):
-        if path.is_file():
-            client.upload_file(str(path), bucket, f"{prefix}/{path.relative_to(folder)}")
-    return f"s3://{bucket}/{prefix}"
 
 
 @pytest.fixture(scope="module")
@@ -47,47 +39,6 @@ def local_hashes(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     folder = tmp_path_factory.mktemp("local")
     finished(start(write_config(folder, str(rendered), str(folder / "woven"), in_process=True)))
     return manifests(str(folder / "woven"))
-
-
-def write_config(folder: Path, source: str, output: str, **execution: Any) -> Path:
-    values = settings(source, output)
-    values["execution"] = {"in_process": False, "num_cpus": 2, **execution}
-    path = folder / "build.yaml"
-    path.write_text(json.dumps(values))  # JSON is YAML
-    return path
-
-
-def start(config: Path, *overrides: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "weave_data", "build", str(config), *overrides],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def finished(process: subprocess.Popen[str], *, code: int = 0) -> str:
-    out, err = process.communicate(timeout=DEADLINE_SECONDS)
-    assert process.returncode == code, f"exit {process.returncode}\n{out}\n{err}"
-    return out + err
-
-
-def manifests(output: str) -> dict[str, str]:
-    store = open_store(output, readonly=True)
-    return {name: store.get(f"{name}/manifest.json").decode() for name in list_recipes(store)}
-
-
-def kill_group(process: subprocess.Popen[str]) -> None:
-    """SIGKILL the build's process group, then whatever Ray had started for it."""
-    family = psutil.Process(process.pid).children(recursive=True)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    _, alive = psutil.wait_procs(family, timeout=30)
-    for straggler in alive:
-        straggler.kill()
-    psutil.wait_procs(alive, timeout=30)
 
 
 def test_a_build_in_a_bucket_has_the_manifest_of_a_local_one_and_moves_to_another_bucket(

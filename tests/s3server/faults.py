@@ -6,9 +6,16 @@
         proxy.plan(Fault.CUT_BODY, 1)    # then one reply breaks off in the middle of its body
 
 RESET tears the connection down without a reply, SILENT never replies, DRIP sends its body a byte at a
-time, SHORTEN sends half a body as if it were whole.
+time, SHORTEN sends half a body as if it were whole, STALL waits `stall_seconds` before it does anything.
 
 `only` limits a plan to one HTTP method. `requests` holds (method, path, range) of everything that arrived.
+
+    proxy.storm = Storm({Fault.REFUSE: 0.05, Fault.DROP_REPLY: 0.02}, seed=7)   # at random, until None
+    proxy.refusal = Refusal(400, "ExpiredToken")   # every request from now on, until None
+    proxy.refuse_after(60, Refusal(...))           # the same, from a later request on
+    proxy.go_down_after(40, seconds=3.0)           # connections are reset, as while a server restarts
+
+`happened` counts the faults that were done to somebody.
 """
 
 from __future__ import annotations
@@ -17,9 +24,13 @@ import contextlib
 import enum
 import http.client
 import http.server
+import random
 import socket
 import struct
 import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 
@@ -31,13 +42,62 @@ class Fault(enum.Enum):
     SILENT = "silent"
     DRIP = "drip"
     SHORTEN = "shorten"
+    STALL = "stall"
+
+
+@dataclass
+class Storm:
+    """Faults at random.
+
+    Attributes:
+        rates: Share of all requests that suffer each fault, in the long run.
+        seed: Of the draws; which request meets which draw is up to the clients.
+        burst: Refusals come so many in a row, as a busy server gives them.
+    """
+
+    rates: Mapping[Fault, float]
+    seed: int
+    burst: int = 3
+    _left: int = 0
+    _draw: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._draw = random.Random(self.seed)
+
+    def next_fault(self) -> Fault | None:
+        """Of the next request; None: it is served."""
+        if self._left:
+            self._left -= 1
+            return Fault.REFUSE
+        drawn = self._draw.random()
+        for fault, rate in self.rates.items():
+            drawn -= rate / self.burst if fault is Fault.REFUSE else rate
+            if drawn < 0:
+                self._left = self.burst - 1 if fault is Fault.REFUSE else 0
+                return fault
+        return None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What every request is answered."""
+
+    status: int
+    code: str
 
 
 class FaultProxy:
     """Runs in a thread of this process between `__enter__` and `__exit__`."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, *, stall_seconds: float = 30.0) -> None:
         self.target = urlsplit(target)
+        self.stall_seconds = stall_seconds
+        self.storm: Storm | None = None
+        self.refusal: Refusal | None = None
+        self._is_down = False
+        self._downtime: tuple[int, float] | None = None
+        self._coming: tuple[int, Refusal] | None = None
+        self.happened: Counter[Fault | Refusal] = Counter()
         self.requests: list[tuple[str, str, str | None]] = []
         self._plan: list[tuple[Fault, str | None]] = []
         self._lock = threading.Lock()
@@ -61,14 +121,51 @@ class FaultProxy:
         with self._lock:
             self._plan += [(fault, only)] * times
 
+    def go_down_after(self, num_requests: int, *, seconds: float) -> None:
+        """Serve so many more requests, then reset every connection for a while."""
+        self._downtime = (num_requests, seconds)
+
+    def refuse_after(self, num_requests: int, refusal: Refusal) -> None:
+        """Serve so many more requests, then refuse all, until `refusal` is None."""
+        self._coming = (len(self.requests) + num_requests, refusal)
+
+    def is_down(self) -> bool:
+        """Asked once a request."""
+        with self._lock:
+            if self._downtime is not None:
+                left, seconds = self._downtime
+                self._downtime = (left - 1, seconds) if left else None
+                if not left:
+                    self._is_down = True
+                    threading.Timer(seconds, self._come_back).start()
+            if self._is_down:
+                self._noted(Fault.RESET)
+            return self._is_down
+
+    def present_refusal(self) -> Refusal | None:
+        """Asked once a request."""
+        with self._lock:
+            if self._coming is not None and len(self.requests) > self._coming[0]:
+                self.refusal, self._coming = self._coming[1], None
+            return self.refusal
+
+    def _come_back(self) -> None:
+        self._is_down = False
+
     def take(self, method: str) -> Fault | None:
         """The fault of a request that just arrived."""
         with self._lock:
             for index, (fault, only) in enumerate(self._plan):
                 if only in (None, method):
                     del self._plan[index]
-                    return fault
-        return None
+                    return self._noted(fault)
+            fault_of_storm = self.storm.next_fault() if self.storm is not None else None
+            return self._noted(fault_of_storm)
+
+    def _noted(self, fault: Fault | None) -> Fault | None:
+        if fault is not None:
+            self.happened[fault] += 1
+        return fault
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -82,14 +179,31 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.proxy.requests.append((self.command, self.path, self.headers.get("Range")))
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         fault = self.proxy.take(self.command)
-        if fault is Fault.REFUSE:
-            self._reply(503, {}, b"<Error><Code>SlowDown</Code></Error>")
-            return
-        if fault in (Fault.RESET, Fault.SILENT):
-            if fault is Fault.SILENT:
-                self.proxy.ending.wait()
+        if not self._refuses(fault):
+            self._carry_out(fault, body)
+
+    do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = _serve
+
+    def _refuses(self, fault: Fault | None) -> bool:
+        """True where the request never reaches the server."""
+        refusal = self.proxy.present_refusal()
+        if fault is Fault.RESET or self.proxy.is_down():
             self._reset()
-            return
+        elif refusal is not None:
+            self.proxy.happened[refusal] += 1
+            self._reply(refusal.status, {}, f"<Error><Code>{refusal.code}</Code></Error>".encode())
+        elif fault is Fault.REFUSE:
+            self._reply(503, {}, b"<Error><Code>SlowDown</Code></Error>")
+        elif fault is Fault.SILENT:
+            self.proxy.ending.wait()
+            self._reset()
+        else:
+            return False
+        return True
+
+    def _carry_out(self, fault: Fault | None, body: bytes) -> None:
+        if fault is Fault.STALL:
+            self.proxy.ending.wait(self.proxy.stall_seconds)
         status, headers, data = self._forward(body)
         if fault is Fault.SHORTEN:
             self._reply(status, headers, data[: len(data) // 2])
@@ -102,8 +216,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._hang_up()
         else:
             self._reply(status, headers, data)
-
-    do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = _serve
 
     def _forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         upstream = http.client.HTTPConnection(self.proxy.target.netloc, timeout=120)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
-from training_runs import Training, column
+from training_runs import Training, column, wait_for_steps
 
 from weave_train.numbers import read_metrics
 
@@ -21,29 +18,7 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
 def start(training: Training, run_id: str, *extra: str) -> subprocess.Popen[str]:
     """Two ranks, if nothing else is said, below a launcher of their own."""
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-    }
-    return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "weave_train", "pretrain"),
-            *training.flags(run_id, "--zero_stage", "2", "--num_ranks", "2", *extra),
-        ],
-        env=environment,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_for_steps(training: Training, run_id: str, count: int) -> None:
-    deadline = time.monotonic() + 300
-    while len(read_metrics(training.root / run_id)) < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    return training.begin(run_id, "--zero_stage", "2", "--num_ranks", "2", *extra)
 
 
 def wait_for_end(processes: list[psutil.Process]) -> None:
@@ -54,7 +29,7 @@ def wait_for_end(processes: list[psutil.Process]) -> None:
 
 def test_sigterm_saves_once_on_all_ranks_and_exits_with_0(training: Training, unbroken: Path) -> None:
     launcher = start(training, "terminated")
-    wait_for_steps(training, "terminated", 3)
+    wait_for_steps(training.root / "terminated", 3, launcher)
     launcher.send_signal(signal.SIGTERM)
     _, errors = launcher.communicate(timeout=300)
     assert launcher.returncode == 0, errors
@@ -69,7 +44,7 @@ def test_sigterm_saves_once_on_all_ranks_and_exits_with_0(training: Training, un
 
 def test_ranks_do_not_outlive_a_killed_launcher(training: Training) -> None:
     launcher = start(training, "orphaned")
-    wait_for_steps(training, "orphaned", 1)
+    wait_for_steps(training.root / "orphaned", 1, launcher)
     ranks = psutil.Process(launcher.pid).children(recursive=True)
     assert len(ranks) >= 2
     launcher.kill()

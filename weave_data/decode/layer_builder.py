@@ -170,6 +170,9 @@ def decode_tasks(
     Returns:
         (clip id, `reason: detail`) of clips that a circumstance kept from being decoded; when there
         is one the builder's content is of no use.
+
+    Raises:
+        StoreError: The source refused the credentials.
     """
     lost = []
     for task, data in _fetch_ahead(tasks, source, prefetch_clips):
@@ -209,13 +212,18 @@ def _checked(task: ClipTask, fetched: Future[bytes], source: SourceRoot) -> byte
 
     Raises:
         LostClipError: The source failed twice, or holds other bytes than when it was listed.
+        StoreError: It refused the credentials, as it would for every other clip.
     """
     try:
         try:
             data = fetched.result()
-        except StoreError:
+        except StoreError as error:
+            if error.is_refusal:
+                raise
             data = task.read(source)
     except StoreError as error:
+        if error.is_refusal:
+            raise
         is_gone = isinstance(error.__cause__, FileNotFoundError)
         reason = RejectReason.SOURCE_CHANGED if is_gone else RejectReason.STORE_ERROR
         raise LostClipError(reason, str(error)) from error

@@ -91,6 +91,14 @@ class S3Store:
             self.put_new(key, b"")
             self.delete(key)
 
+    def check_access(self) -> None:
+        """Make sure that bucket and credentials allow a listing, whether or not anything is there.
+
+        Raises:
+            StoreError: They don't; says why.
+        """
+        self._list_page("", None, max_keys=1, attempts=CHECK_ATTEMPTS)
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """See `Store.list`; one page of 1000 keys is in memory at a time."""
         token: str | None = None
@@ -128,13 +136,16 @@ class S3Store:
         return found[0] if found else None
 
     def _head(self, key: str) -> tuple[ObjectInfo, str | None] | None:
-        with self._explaining(key), request_slot():
+        with self._explaining(key):
             try:
-                reply = s3_client().head_object(Bucket=self.bucket, Key=self._name(key))
+                with request_slot():
+                    reply = s3_client().head_object(Bucket=self.bucket, Key=self._name(key))
             except ClientError as error:
                 # HEAD has no body: a missing bucket looks the same, `check` tells them apart
                 if error_status(error) == 404:
                     return None
+                if error_status(error) in (400, 403):
+                    self.check_access()  # raises with the reason, which only a reply with a body tells
                 raise
         metadata = reply["Metadata"]
         info = ObjectInfo(

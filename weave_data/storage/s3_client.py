@@ -2,7 +2,8 @@
 
 Endpoint, region and credentials come from the standard AWS_* environment. Retries are botocore's
 `standard` mode (exponential back-off with jitter on 5xx, throttling and broken connections;
-AWS_MAX_ATTEMPTS changes how many). At most `MAX_REQUESTS` requests of a process are in flight.
+AWS_MAX_ATTEMPTS changes how many): ten attempts outlast a server that is away for half a minute. At
+most `MAX_REQUESTS` requests of a process are in flight.
 """
 
 from __future__ import annotations
@@ -68,7 +69,16 @@ _SLOTS = threading.BoundedSemaphore(MAX_REQUESTS)
 _MAKING = threading.Lock()
 
 _REFUSED_CREDENTIALS = frozenset(
-    {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "AuthFailure"}
+    {
+        "AuthFailure",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+        "UserSuspended",
+    }
 )
 _BUSY = frozenset({"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "RequestThrottled"})
 
@@ -79,8 +89,8 @@ def aws_environment() -> tuple[tuple[str, str], ...]:
 
 
 def max_attempts() -> int:
-    """Attempts per request, the first included; 6 unless AWS_MAX_ATTEMPTS says otherwise."""
-    return int(os.environ.get("AWS_MAX_ATTEMPTS", "6"))
+    """Attempts per request, the first included; 10 unless AWS_MAX_ATTEMPTS says otherwise."""
+    return int(os.environ.get("AWS_MAX_ATTEMPTS", "10"))
 
 
 def endpoint() -> str:
@@ -180,7 +190,14 @@ def explain(error: Exception, uri: str) -> StoreError:
         reason = f"{_one_line(error)}; check the AWS_* environment"
     explained = StoreError(f"{uri}: {reason}")
     explained.is_transient = _is_transient(error)
+    explained.is_refusal = _is_refusal(error)
     return explained
+
+
+def _is_refusal(error: Exception) -> bool:
+    if isinstance(error, ClientError):
+        return error_code(error) in _REFUSED_CREDENTIALS
+    return has_expired(error) or isinstance(error, (NoCredentialsError, PartialCredentialsError))
 
 
 def _is_transient(error: Exception) -> bool:
@@ -195,8 +212,9 @@ def _explain_reply(error: ClientError, bucket: str) -> str:
         return f"bucket {bucket!r} does not exist at {endpoint()}; create it or correct the name"
     if code in _REFUSED_CREDENTIALS:
         return (
-            f"{endpoint()} refused the credentials ({code}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY "
-            "and AWS_ENDPOINT_URL"
+            f"{endpoint()} refused the credentials ({code}); renew or correct AWS_ACCESS_KEY_ID, "
+            "AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN or AWS_ENDPOINT_URL, then run the same command again: "
+            "it resumes"
         )
     if status == 403:
         return f"{endpoint()} denied access ({code}); grant the access key list, read and write on {bucket!r}"

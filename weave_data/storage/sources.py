@@ -26,6 +26,7 @@ from weave_data.storage.s3_client import (
     MAX_REQUESTS,
     READ_SECONDS,
     aws_environment,
+    error_status,
     explain,
     has_expired,
     max_attempts,
@@ -145,14 +146,23 @@ class SourceRoot:
         except OSError as error:
             cause = error.__cause__
             if isinstance(cause, (ClientError, BotoCoreError)):
-                raise explain(cause, f"{self.uri}/{key}") from error
+                raise self._explain(cause, key) from error
             raise StoreError(f"{self.uri}/{key}: {error}; check the path and its permissions") from error
         except (ClientError, BotoCoreError) as error:
-            raise explain(error, f"{self.uri}/{key}") from error
+            raise self._explain(error, key) from error
         except RuntimeError as error:
             if not has_expired(error):
                 raise
-            raise explain(error, f"{self.uri}/{key}") from error
+            raise self._explain(error, key) from error
+
+    def _explain(self, error: Exception, key: str) -> StoreError:
+        """A HEAD's reply has no body to say why: a listing asks again."""
+        if isinstance(error, ClientError) and error_status(error) in (400, 403):
+            try:
+                S3Store(self.bucket, self.prefix, readonly=True).check_access()
+            except StoreError as reason:
+                return reason
+        return explain(error, f"{self.uri}/{key}")
 
 
 def open_source(root_uri: str) -> SourceRoot:
