@@ -8,7 +8,7 @@ STAMP := $(VENV)/.setup-stamp
 PIP_ARGS ?=
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: help setup weights demo demo-smollm2 unit check test test-all bench-decode bench-groups bench-driver bench-build bench-checkpoint bench-feed bench-train bench-data bench clean
+.PHONY: help setup weights chaos demo demo-smollm2 unit check test test-all bench-decode bench-groups bench-driver bench-build bench-checkpoint bench-feed bench-train bench-data bench clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,12 @@ test: setup weights  ## unit tests, then those that start servers and processes
 
 test-all: setup weights  ## everything, slow products included
 	$(PYTEST) -q -n 2 --dist loadgroup -m "not gpu"
+
+# e.g. CHAOS_ARGS="--rounds 1 --only build-killed --seed 7", as a failed round says
+MINUTES ?= 10
+CHAOS_ARGS ?=
+chaos: setup  ## break builds, saves and training at random for MINUTES, count rows lost and rows duplicated
+	$(BIN)/python tests/chaos --minutes $(MINUTES) $(CHAOS_ARGS)
 
 bench-decode: setup  ## our sparse decoder against decord
 	$(BIN)/python benchmarks/bench_decode.py
