@@ -1,7 +1,8 @@
 """Memory and time of a build's driver while receipts of parts come in, at 10,000 parts and more.
 
 A made-up executor hands the frame stage one receipt after the other, in an order mixed over 64 parts as
-a cluster's is: 8 clips with 22 frames each, rejects in one part of fifty. Then 200 shards of 1,024 rows,
+a cluster's is: 8 clips with 22 frames each (`--clips`; a build's default is 1,024), rejects in one part of
+fifty. Then 200 shards of 1,024 rows,
 4 clips each from anywhere, are cut from the address table. Every size runs in a process of its own.
 
 `receipts` is what the receipts' tables take in Arrow (addresses, quality, rejects). `anonymous` is memory
@@ -10,7 +11,7 @@ counts mapped pages of files too, which the kernel drops when it wants to. `kept
 in a list and join them, for comparison. Seconds include making the receipts up, which is half of them;
 beyond 100,000 parts receipts share columns to save that time. Writes build/bench/driver.json.
 
-    python benchmarks/bench_driver.py [--parts 10000,100000,1000000] [--kept 10000]
+    python benchmarks/bench_driver.py [--parts 10000,100000,1000000] [--clips 8] [--kept 10000]
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from weave_data.records import QUALITY_SCHEMA, StageCount, rejects_table
 from weave_data.shard import ADDRESS_SCHEMA
 
 ROOT = Path(__file__).resolve().parent.parent
-CLIPS, FRAMES, WINDOW, CYCLE = 8, 22, 64, 50
+FRAMES, WINDOW, CYCLE = 22, 64, 50
 FRESH_PARTS = 100_000  # beyond it receipts are not unpickled each, which takes a third of the time
 KEY = "0123456789abcdef" * 2
 SHARDS, SHARD_ROWS, CLIPS_PER_ROW = 200, 1024, 4
@@ -76,15 +77,17 @@ def part_name(number: int) -> str:
     return f"clips-{number:08d}"
 
 
-def clip_names(number: int) -> list[str]:
-    return [f"{number * CLIPS + clip:010d}" for clip in range(CLIPS)]
+def clip_names(number: int, num_clips: int) -> list[str]:
+    return [f"{number * num_clips + clip:010d}" for clip in range(num_clips)]
 
 
 class Receipts:
     """Receipts as they come off a worker: unpickled, then given the names of their part."""
 
-    def __init__(self) -> None:
+    def __init__(self, num_clips: int) -> None:
         from weave_data.decode.receipt import INDEX_SCHEMA
+
+        self.num_clips = num_clips
 
         random = np.random.default_rng(0)
         row = {
@@ -103,7 +106,7 @@ class Receipts:
             "height": 336,
             "sha256": "0" * 64,
         }
-        names = clip_names(0)
+        names = clip_names(0, num_clips)
         refusal = {"stage": "decode", "part": "", "recipe": None, "clip_id": "x", "key": "x.mp4"}
         reject = rejects_table([{**refusal, "reason": "corrupt", "detail": "no frame could be decoded"}])
         for rejects in (reject.slice(0, 0), reject):
@@ -116,7 +119,7 @@ class Receipts:
                 ),
                 rejects=rejects,
                 count=StageCount(
-                    "decode", CLIPS + len(rejects), CLIPS, {}, {"corrupt": 1} if len(rejects) else {}
+                    "decode", num_clips + len(rejects), num_clips, {}, {"corrupt": 1} if len(rejects) else {}
                 ),
                 files_written=2,
             )
@@ -133,7 +136,7 @@ class Receipts:
     def of(self, number: int, *, fresh: bool = True) -> DecodeReceipt:
         """The receipt of a part; one that is not fresh shares its columns, but for clip ids, with others."""
         receipt = pickle.loads(self._pickled(number)) if fresh else self._loaded[number % CYCLE]
-        names = pa.array(clip_names(number))
+        names = pa.array(clip_names(number, self.num_clips))
         index = receipt.index.set_column(0, receipt.index.schema.field(0), names)
         quality = receipt.quality.set_column(0, receipt.quality.schema.field(0), names)
         self.num_bytes += index.nbytes + quality.nbytes + receipt.rejects.nbytes
@@ -182,9 +185,10 @@ def spooled(receipts: Receipts, num_parts: int, folder: Path) -> Callable[[], pa
     }
     config = load_config(BuildConfig, values, overrides={}, origin="benchmark")
     parts = tuple(
-        Part(part_name(number), CLIPS + (number % 50 == 0), "0" * 64) for number in range(num_parts)
+        Part(part_name(number), receipts.num_clips + (number % 50 == 0), "0" * 64)
+        for number in range(num_parts)
     )
-    count = StageCount("catalog", num_parts * CLIPS, num_parts * CLIPS)
+    count = StageCount("catalog", num_parts * receipts.num_clips, num_parts * receipts.num_clips)
     catalog = Catalog("0" * 32, parts, count, "", "")
     stage = FrameStage(config, open_store(config.output), open_source(config.source.videos), catalog, folder)
     budget = RejectBudget(num_clips=sum(part.num_clips for part in parts), max_fraction=0.05)
@@ -226,8 +230,8 @@ def cut_shards(addresses: pa.Table) -> tuple[float, float]:
     return lookup, (time.process_time() - started - lookup) / SHARDS
 
 
-def measure(way: str, num_parts: int) -> dict[str, object]:
-    receipts = Receipts()
+def measure(way: str, num_parts: int, num_clips: int) -> dict[str, object]:
+    receipts = Receipts(num_clips)
     pa.concat_tables([receipts.of(0).addresses()])  # imports and pools are paid for
     receipts.num_bytes = 0
     with tempfile.TemporaryDirectory(prefix="bench-driver-") as folder:
@@ -238,13 +242,14 @@ def measure(way: str, num_parts: int) -> dict[str, object]:
         addresses = run()
         seconds, cpu = time.monotonic() - started, time.process_time() - cpu
         while_in = memory.peaks()
-        assert len(addresses) == num_parts * CLIPS
+        assert len(addresses) == num_parts * num_clips
         assert addresses.schema.names == ADDRESS_SCHEMA.names
         lookup, shard = cut_shards(addresses) if way == "spooled" else (0.0, 0.0)
         after = memory.peaks()
     return {
         "way": way,
         "parts": num_parts,
+        "clips a part": num_clips,
         "seconds": round(seconds, 1),
         "CPU seconds": round(cpu, 1),
         "receipts MiB": receipts.num_bytes // MEBI,
@@ -260,17 +265,18 @@ def measure(way: str, num_parts: int) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--parts", default="10000,100000")
+    parser.add_argument("--clips", type=int, default=8)
     parser.add_argument("--kept", default="10000")
     parser.add_argument("--run", choices=("spooled", "kept"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
-        print(json.dumps(measure(options.run, int(options.parts))))
+        print(json.dumps(measure(options.run, int(options.parts), options.clips)))
         return
     sizes = [("spooled", size) for size in options.parts.split(",")]
     sizes += [("kept", size) for size in options.kept.split(",") if size]
     rows = []
     for way, size in sizes:
-        command = [sys.executable, __file__, "--run", way, "--parts", size]
+        command = [sys.executable, __file__, "--run", way, "--parts", size, "--clips", str(options.clips)]
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         row = {**json.loads(output.splitlines()[-1]), "load": round(os.getloadavg()[0], 2)}
         rows.append(row)

@@ -34,6 +34,7 @@ __all__ = [
     "SHAPES",
     "Scene",
     "World",
+    "draw_frame",
     "draw_scene",
     "render_world",
 ]
@@ -163,19 +164,29 @@ def draw_scene(scene: Scene, *, world: World) -> Iterator[Planes]:
     Yields:
         Y uint8[height, width], Cb and Cr uint8[height / 2, width / 2].
     """
+    step = world.directions[scene.direction]
+    for centre in scene.centres(num_frames=world.num_frames, step=step):
+        yield draw_frame(scene, world=world, centre=centre)
+
+
+def draw_frame(scene: Scene, *, world: World, centre: NDArray[np.float64]) -> Planes:
+    """Draw a scene's shape in one place, as planes (see `draw_scene`).
+
+    Args:
+        scene: What is drawn.
+        world: Colours of its names.
+        centre: float64[2], x and y of the shape's centre in pixels.
+    """
     shade = np.array(ycbcr(world.backgrounds[scene.background]))
     paint = np.array(ycbcr(world.colours[scene.colour]))
     size_px = (scene.width_px, scene.height_px)
-    step = world.directions[scene.direction]
-    for centre in scene.centres(num_frames=world.num_frames, step=step):
-        inside = draw_shape(scene.shape, size_px=size_px, centre=centre, radius_px=scene.radius_px)
-        halved = inside.reshape(scene.height_px // 2, 2, scene.width_px // 2, 2).mean(axis=(1, 3))
-        layers = (inside, halved, halved)
-        y, cb, cr = (
-            np.rint(shade[i] + layer * (paint[i] - shade[i])).astype(np.uint8)
-            for i, layer in enumerate(layers)
-        )
-        yield y, cb, cr
+    inside = draw_shape(scene.shape, size_px=size_px, centre=centre, radius_px=scene.radius_px)
+    halved = inside.reshape(scene.height_px // 2, 2, scene.width_px // 2, 2).mean(axis=(1, 3))
+    y, cb, cr = (
+        np.rint(shade[i] + layer * (paint[i] - shade[i])).astype(np.uint8)
+        for i, layer in enumerate((inside, halved, halved))
+    )
+    return y, cb, cr
 
 
 def _encode(path: Path, frames: Iterator[Planes], *, fps: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,16 @@ def test_a_file_in_timm_s_layout_is_the_tower(tmp_path: Path, kind: str) -> None
     assert tower_sha256(tower) != tower_sha256(build(CLIP, "random"))
     assert type(tower.vit.blocks[0].mlp.act).__name__ == "QuickGELU"
     assert "state_dict" not in tower.vit.pretrained_cfg
+
+
+def test_a_tower_nobody_publishes_is_random_unless_a_file_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = "video-tiny-vit"
+    monkeypatch.setitem(TOWERS, tiny, replace(TOWERS[tiny], has_hub_weights=False))
+    assert tower_sha256(build(tiny, "pretrained")) == tower_sha256(build(tiny, "random"))
+    save_file(state_of(tiny), tmp_path / "tiny.safetensors")
+    assert tower_sha256(build(tiny, tmp_path / "tiny.safetensors")) == tower_sha256(build(tiny, "random", 99))
 
 
 def test_a_fused_tower_takes_a_file_for_each_member_dino_first(tmp_path: Path) -> None:

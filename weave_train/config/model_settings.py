@@ -24,7 +24,7 @@ class ModelSettings(StrictModel):
         vision_backbone_id: A row of `towers.TOWERS`, or `timm:NAME`, either with or without `+pool2`.
         vision_weights: `pretrained` (timm's hub tag), `random` (seeded, written out), or a local
             weight file in timm's layout; of a fused tower two files, DINO's first, with a comma between.
-            `video-tiny-vit` is always random.
+            `video-tiny-vit` has none on the hub: `pretrained` is random.
         llm_backbone_id: A row of `languages.LANGUAGES`, `tiny-llama` (seeded random), or `hf:OWNER/NAME` or
             `hf:DIR`, a causal LM of transformers on the hub or in a local directory.
         llm_weights: `pretrained`, `random` (seeded, of the published sizes), or for a named id a local copy.

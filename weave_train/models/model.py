@@ -75,8 +75,8 @@ class VideoLanguageCore(nn.Module):
 
         Gradients stay the same; memory falls to one layer's activations, for one more forward pass.
         """
-        self.language_model.gradient_checkpointing_enable(
-            gradient_checkpointing_kwargs={"use_reentrant": False}
+        self.language_model.activation_checkpointing_enable(
+            activation_checkpointing_kwargs={"use_reentrant": False}
         )
         # gradients pass without it, and with it they pass down to embeddings that nobody trains
         self.language_model.disable_input_require_grads()

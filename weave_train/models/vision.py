@@ -127,7 +127,9 @@ def build_tower(settings: ModelSettings, *, with_weights: bool = True) -> Vision
         DeviceError: A weight file is not there, damaged or has another layout, or the hub can't be reached.
     """
     spec = tower_spec(settings.vision_backbone_id)
-    wanted = settings.vision_weights if with_weights and spec.has_hub_weights else "random"
+    wanted = settings.vision_weights if with_weights else "random"
+    if wanted == "pretrained" and not spec.has_hub_weights:
+        wanted = "random"
     weights = split_weights(wanted, settings.vision_backbone_id, spec)
     with seeded_weights(settings.seed):
         vits = [build_member(member, spec, one) for member, one in zip(spec.members, weights, strict=True)]

@@ -65,7 +65,7 @@ class TowerSpec:
         members: In the order their features are concatenated; all have the same patch grid.
         pool: Side of the squares of patches whose features are averaged. Where it does not divide the
             grid, the last squares are cut off by its edge and average what is inside (27 x 27 -> 14 x 14).
-        has_hub_weights: False where the weights are random whatever the settings say.
+        has_hub_weights: False where nobody publishes weights: `pretrained` means random.
     """
 
     image_px: int
