@@ -7,6 +7,7 @@ resumes).
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from weave_data.commands import register_all
+from weave_data.commands.interruption import interruptible
 from weave_data.commands.terminal import Debug, Json, OutputArgument, err, escape, one_line_errors, out
 from weave_data.errors import ConfigError
 
@@ -47,6 +49,7 @@ class _Bars:
             console=err,
         )
         self._tasks: dict[str, object] = {}
+        self._counts: dict[str, str] = {}
 
     def __enter__(self) -> _Bars:
         if err.is_terminal:
@@ -57,6 +60,7 @@ class _Bars:
         self._progress.stop()
 
     def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
+        self._counts[stage] = f"{stage} {done:,} of {total:,} {unit}"
         if not err.is_terminal:
             if done == total:
                 err.print(f"{stage}: {done} {unit}")
@@ -64,6 +68,12 @@ class _Bars:
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total, unit=unit)
         self._progress.update(self._tasks[stage], completed=done, total=total)  # type: ignore[arg-type]
+
+    def farewell(self) -> str:
+        """What an interrupted build leaves, and how it goes on."""
+        counts = ", ".join(self._counts.values()) or "nothing yet"
+        command = shlex.join(["weave-data", *sys.argv[1:]])
+        return f"interrupted; committed: {counts}. It stays, and the same command resumes: {command}"
 
 
 @app.command()
@@ -83,7 +93,8 @@ def build(
     debug: Debug = False,
 ) -> None:
     """Build the woven data set a configuration describes, or what is missing of it."""
-    with one_line_errors(debug=debug):
+    bars = _Bars()
+    with one_line_errors(debug=debug), interruptible(bars.farewell):
         from weave_data.config import load_build_config
         from weave_data.pipeline import BuildOptions
         from weave_data.pipeline import build as run_build
@@ -92,7 +103,7 @@ def build(
         if limit is not None:
             settings.append(f"source.limit={limit}")
         loaded = load_build_config(config, settings)
-        with _Bars() as bars:
+        with bars:
             result = run_build(loaded, BuildOptions(replace=replace, dry_run=dry_run), on_progress=bars)
         for line in result.lines():
             out.print(escape(line))

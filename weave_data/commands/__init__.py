@@ -13,6 +13,7 @@ import typer
 __all__ = ["register_all"]
 
 _COMMANDS = (
+    "submit",
     "doctor",
     "status",
     "explain",

@@ -10,7 +10,10 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import signal
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +94,8 @@ class RayExecutor:
         else:
             arguments["address"] = address
         try:
-            ray.init(**arguments)
+            with _own_signals():
+                ray.init(**arguments)
         except ConnectionError as error:
             raise SourceError(
                 f"execution.ray_address: no Ray cluster answers at {address!r} ({error}); "
@@ -184,6 +188,15 @@ def _quieten() -> None:
 
     configure_logging()  # or the first execution would undo what follows
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep a SIGTERM handler that stands: Ray would put one in its place that exits at once."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(handler) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _job_address() -> str | None:
