@@ -111,10 +111,18 @@ class Network:
     hosts: tuple[Host, ...]
 
     @contextlib.contextmanager
-    def forward(self, host: str, port: int) -> Iterator[int]:
-        """Pass connections to a port of `address` (yielded) on to a server on this process' loopback."""
+    def forward(self, host: str, port: int, *, delay_seconds: float = 0.0) -> Iterator[int]:
+        """Pass connections to a port of `address` (yielded) on to a server on this process' loopback.
+
+        Args:
+            host: Where the server listens.
+            port: The same.
+            delay_seconds: How much later every piece of a reply arrives, as from far away.
+        """
         with socket.create_server((self.address, 0), backlog=512) as listener:
-            threading.Thread(target=_accept, args=(listener, (host, port)), daemon=True).start()
+            threading.Thread(
+                target=_accept, args=(listener, (host, port), delay_seconds), daemon=True
+            ).start()
             try:
                 yield listener.getsockname()[1]
             finally:
@@ -122,12 +130,12 @@ class Network:
                     listener.shutdown(socket.SHUT_RDWR)  # closing alone does not wake the accepting thread
 
     @contextlib.contextmanager
-    def store(self, s3: S3Server) -> Iterator[dict[str, str]]:
+    def store(self, s3: S3Server, *, delay_seconds: float = 0.0) -> Iterator[dict[str, str]]:
         """AWS_* of the session's S3 server as the hosts reach it."""
         target = urlsplit(s3.endpoint)
         assert target.hostname is not None
         assert target.port is not None
-        with self.forward(target.hostname, target.port) as port:
+        with self.forward(target.hostname, target.port, delay_seconds=delay_seconds) as port:
             yield s3.environment | {"AWS_ENDPOINT_URL": f"http://{self.address}:{port}"}
 
 
@@ -216,26 +224,27 @@ def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True)
 
 
-def _accept(listener: socket.socket, target: tuple[str, int]) -> None:
+def _accept(listener: socket.socket, target: tuple[str, int], delay_seconds: float) -> None:
     while True:
         try:
             client, _ = listener.accept()
         except OSError:
             return
-        threading.Thread(target=_join, args=(client, target), daemon=True).start()
+        threading.Thread(target=_join, args=(client, target, delay_seconds), daemon=True).start()
 
 
-def _join(client: socket.socket, target: tuple[str, int]) -> None:
+def _join(client: socket.socket, target: tuple[str, int], delay_seconds: float) -> None:
     with client, contextlib.suppress(OSError), socket.create_connection(target) as server:
-        back = threading.Thread(target=_pump, args=(server, client), daemon=True)
+        back = threading.Thread(target=_pump, args=(server, client, delay_seconds), daemon=True)
         back.start()
         _pump(client, server)
         back.join()
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def _pump(source: socket.socket, sink: socket.socket, delay_seconds: float = 0.0) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(1 << 16):
+            time.sleep(delay_seconds)
             sink.sendall(data)
     with contextlib.suppress(OSError):
         sink.shutdown(socket.SHUT_WR)

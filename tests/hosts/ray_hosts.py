@@ -55,7 +55,23 @@ class RayHosts:
         return f"http://{self.nodes[0].host.address}:8265"
 
     def add(self, host: Host, *, num_cpus: int, num_gpus: int = 0) -> Node:
-        """Start a node and wait until the head lists it."""
+        """Start a node and wait until the head lists it; Ray itself gives up after 30 s, so try again."""
+        for attempts_left in (2, 1, 0):
+            node = self._start(host, num_cpus, num_gpus)
+            deadline = time.monotonic() + START_SECONDS
+            while node.process.poll() is None:
+                if host.address in self.alive():
+                    return node
+                assert time.monotonic() < deadline, (
+                    f"{host.name} does not join:\n{node.log.read_text()[-3000:]}"
+                )
+                time.sleep(0.3)
+            self.nodes.remove(node)
+            host.kill()
+            assert attempts_left, node.log.read_text()[-3000:]
+        raise AssertionError
+
+    def _start(self, host: Host, num_cpus: int, num_gpus: int) -> Node:
         place = ["--head", "--port=6379", "--dashboard-host=0.0.0.0"]
         if self.nodes:
             place = [f"--address={self.nodes[0].host.address}:6379"]
@@ -71,11 +87,6 @@ class RayHosts:
             )  # fmt: skip
         node = Node(host, process, log)
         self.nodes.append(node)
-        deadline = time.monotonic() + START_SECONDS
-        while host.address not in self.alive():
-            assert process.poll() is None, log.read_text()[-3000:]
-            assert time.monotonic() < deadline, f"{host.name} did not join:\n{log.read_text()[-3000:]}"
-            time.sleep(0.3)
         return node
 
     def alive(self) -> set[str]:
@@ -86,9 +97,16 @@ class RayHosts:
 
     def nodes_that_ran(self, name: str) -> Counter[str]:
         """Finished tasks whose name holds `name`, by the address of their node."""
+        return Counter(task["address"] for task in self.tasks(name) if task["state"] == "FINISHED")
+
+    def tasks(self, name: str) -> list[dict[str, Any]]:
+        """Ray's record of tasks whose name holds `name`, each with its node's `address`."""
         addresses = {node["node_id"]: node["node_ip"] for node in self._listed("nodes")}
-        tasks = [task for task in self._listed("tasks", "&detail=1") if name in task["name"]]
-        return Counter(addresses[task["node_id"]] for task in tasks if task["state"] == "FINISHED")
+        return [
+            task | {"address": addresses.get(task["node_id"])}
+            for task in self._listed("tasks", "&detail=1")
+            if name in task["name"]
+        ]
 
     def run(
         self, command: Sequence[str], *, timeout: float, **variables: str

@@ -49,6 +49,14 @@ class Executor(Protocol):
         """
         ...
 
+    def num_cores(self) -> int:
+        """Cores that a step's items share, at least 1: those of this machine, or of the cluster as it is now.
+
+        Raises:
+            SourceError: The cluster does not answer.
+        """
+        ...
+
     def run(self, step: Step) -> Iterator[Any]:
         """Yield one receipt per item, as they are done.
 

@@ -16,6 +16,10 @@ class InProcessExecutor:
     def prepare(self) -> None:
         """Nothing to find out: models run on the CPU here."""
 
+    def num_cores(self) -> int:
+        """One item at a time."""
+        return 1
+
     def run(self, step: Step) -> Iterator[Any]:
         """See `Executor.run`."""
         actor = None

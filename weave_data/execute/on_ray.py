@@ -27,6 +27,12 @@ __all__ = ["RayExecutor", "RayResources"]
 
 COLUMN = "payload"
 MAX_BLOCKS = 4096  # a block per item melts the driver at hundreds of thousands of items
+TASK_CORES = 0.99
+ACTOR_CORES = 0.0001
+"""An actor lives beside the CPU tasks. With a GPU it needs no core, so that it finds nodes which have none
+for tasks; without one it needs a trace, which keeps it off such nodes. Tasks leave as much of a core as a
+hundred actors take: if actors cost tasks a core, a small machine could have none left to feed them."""
+
 LOGICAL_GPUS = "WEAVE_LOGICAL_GPUS"
 
 
@@ -54,6 +60,13 @@ class RayExecutor:
         """Start Ray early when GPUs are asked for or a cluster is named; see `Executor.prepare`."""
         if self._resources.num_gpus or self._resources.address:
             self._start()
+
+    def num_cores(self) -> int:
+        """See `Executor.num_cores`; a head without CPUs, or machines not yet started, count for nothing."""
+        import ray
+
+        self._start()
+        return max(1, int(ray.cluster_resources().get("CPU", 0.0)))
 
     def run(self, step: Step) -> Iterator[Any]:
         """See `Executor.run`."""
@@ -113,7 +126,7 @@ class RayExecutor:
         context.execution_options.preserve_order = False
         rows = [{COLUMN: pickle.dumps(item)} for item in step.items]
         source = ray.data.from_items(rows, override_num_blocks=min(len(rows), MAX_BLOCKS))
-        worked = source.map(_Work(step.work), num_cpus=1)
+        worked = source.map(_Work(step.work), num_cpus=1 if step.then is None else TASK_CORES)
         return worked if step.then is None else _behind(worked, step.then)
 
 
@@ -125,9 +138,7 @@ def _behind(dataset: ray.data.Dataset, pool: ActorPool) -> ray.data.Dataset:
         fn_constructor_args=(pool.factory, pool.device),
         compute=ray.data.ActorPoolStrategy(size=pool.num_actors),
         num_gpus=pool.num_gpus_per_actor or None,
-        # an actor lives beside the CPU tasks: if it reserved a core, or a share of one, a small machine
-        # could have none left for the tasks that feed it, and stand still
-        num_cpus=0,
+        num_cpus=0 if pool.num_gpus_per_actor else ACTOR_CORES,
     )
 
 

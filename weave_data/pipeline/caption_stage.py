@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -141,17 +140,17 @@ def embed_all_captions(
             take(outcome)
     missing = [item for item in items if item.part.name not in found]
     if missing:
-        for outcome in executor.run(Step("captions", missing, work, _actors(config, store))):
+        for outcome in executor.run(Step("captions", missing, work, _actors(config, store, executor))):
             take(outcome)
     return tuple(found[item.part.name] for item in items)
 
 
-def _actors(config: BuildConfig, store: Store) -> ActorPool:
+def _actors(config: BuildConfig, store: Store, executor: Executor) -> ActorPool:
     execution = config.execution
-    cores = execution.num_cpus or os.cpu_count() or 1
-    actors = max(1, int(execution.gpus / execution.gpus_per_actor)) if execution.gpus else cores
+    gpus = execution.gpus
+    actors = max(1, int(gpus / execution.gpus_per_actor)) if gpus else executor.num_cores()
     return ActorPool(
         factory=CaptionActor(config.embedding, store),
         num_actors=actors,
-        num_gpus_per_actor=execution.gpus_per_actor if execution.gpus else 0.0,
+        num_gpus_per_actor=execution.gpus_per_actor if gpus else 0.0,
     )

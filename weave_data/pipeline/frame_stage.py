@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,7 +110,8 @@ class FrameStage:
         count = StageCount("decode", 0, 0)
         vectors: dict[int, EmbedReceipt] = {}
         written = reused = 0
-        actors, cores = self._actors(), self._config.execution.num_cpus or os.cpu_count() or 1
+        cores = executor.num_cores()
+        actors = self._actors(cores)
         for outcome in executor.run(Step("decode", items, self._work, actors)):
             receipt = outcome.receipt
             check_balance(receipt.count, where=f"part {receipt.part}")
@@ -142,12 +142,11 @@ class FrameStage:
             files_reused=reused,
         )
 
-    def _actors(self) -> ActorPool | None:
+    def _actors(self, cores: int) -> ActorPool | None:
         if self._embed_key is None or not self._needs_actors:
             return None
         execution = self._config.execution
         # on CPUs an actor runs on one thread: one for every core, beside the decode tasks
-        cores = execution.num_cpus or os.cpu_count() or 1
         actors = max(1, int(execution.gpus / execution.gpus_per_actor)) if execution.gpus else cores
         return ActorPool(
             factory=EmbedActor(self._config.embedding, self._store),
