@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline.small_builds import NUM_CLIPS
+from small_builds import NUM_CLIPS
 from upkeep_builds import configuration
 from world import render_world
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.small_builds import settings
+from small_builds import settings
 
 from weave_data.config import BuildConfig, load_config, parse_overrides
 
