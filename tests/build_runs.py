@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from pipeline.small_builds import settings
 from servers import S3Server
+from small_builds import settings
 
 from weave_data.shard import list_recipes
 from weave_data.storage import open_store

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.small_builds import settings
 from s3server.faults import Fault, Storm
+from small_builds import settings
 from world import render_world
 
 from weave_data.config import BuildConfig, load_config
