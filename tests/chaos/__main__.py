@@ -21,6 +21,8 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent), str(TESTS.parent / "examples" / "demo")]
 
@@ -47,6 +49,8 @@ def main() -> int:
                 began = time.monotonic()
                 try:
                     outcome = KINDS[kind](place.round_folder(number), random.Random(seed), place)
+                except pytest.skip.Exception as reason:
+                    outcome = Outcome(faults=0, skipped=str(reason))
                 except Exception as error:  # noqa: BLE001  whatever broke is what this is for
                     traceback.print_exc()
                     outcome = Outcome(faults=1, problems=(f"{type(error).__name__}: {error}",))

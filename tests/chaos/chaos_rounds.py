@@ -15,9 +15,13 @@ from build_runs import finished, kill_group, start
 from chaos_table import Outcome
 from chaos_workplace import Workplace
 from faults.faults_world import small_settings
+from hosts.ray_hosts import BIN, ray_hosts
+from netns import virtual_hosts
 from raycluster import ray_head
 from s3server.faults import Fault, FaultProxy, Refusal, Storm
 from training_runs import Training, column, wait_for_steps
+
+from weave_data.storage import open_store
 
 Round = Callable[[Path, random.Random, Workplace], Outcome]
 
@@ -85,6 +89,30 @@ def driver_killed(folder: Path, draw: random.Random, place: Workplace) -> Outcom
     return place.judge(output, faults=1)
 
 
+def node_killed(folder: Path, draw: random.Random, place: Workplace) -> Outcome:
+    """SIGKILL to one of two Ray nodes, each a host of its own, while a submitted build works; it finishes."""
+    with (
+        virtual_hosts(2) as network,
+        network.store(place.server) as environment,
+        ray_hosts(network, folder, cpus=(1, 1), environment=environment) as cluster,
+    ):
+        config, output = _config(folder, draw, place, ray_address=None)
+        build = subprocess.Popen(
+            [str(BIN / "weave-data"), "submit", str(config), "--address", cluster.dashboard],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=cluster.outside(),
+        )  # fmt: skip
+        store, deadline = open_store(output), time.monotonic() + _DEADLINE_SECONDS
+        while not list(store.list("frames/")) and build.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(draw.random())
+        kills = int(build.poll() is None)
+        cluster.nodes[1].host.kill()
+        said, _ = build.communicate(timeout=_DEADLINE_SECONDS)
+        assert build.returncode == 0, said
+    return place.judge(output, faults=kills)
+
+
 def saves_killed(folder: Path, draw: random.Random, place: Workplace) -> Outcome:
     """SIGKILL to ranks that save all the time; the newest checkpoint is whole, whatever happened."""
     from train_checkpoint.test_kills import kill_and_restart
@@ -121,6 +149,7 @@ KINDS: Mapping[str, Round] = {
     "build-through-faults": build_through_faults,
     "build-refused": build_refused,
     "driver-killed": driver_killed,
+    "node-killed": node_killed,
     "saves-killed": saves_killed,
     "training-killed": training_killed,
     "training-through-faults": training_through_faults,
@@ -165,7 +194,7 @@ def _train(folder: Path, draw: random.Random, place: Workplace, *, with_storm: b
     return Outcome(faults, rows=9 * num_steps, lost=9 * wrong, duplicated=9 * (len(steps) - len(set(steps))))
 
 
-def _config(folder: Path, draw: random.Random, place: Workplace, **execution: str) -> tuple[Path, str]:
+def _config(folder: Path, draw: random.Random, place: Workplace, **execution: str | None) -> tuple[Path, str]:
     output = f"s3://{place.server.new_bucket()}/woven"
     values = small_settings(place.source, output)
     in_process = draw.random() < 0.5 and not execution

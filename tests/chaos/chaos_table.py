@@ -17,6 +17,7 @@ class Outcome:
         lost: Of them, those that are not, or have other bytes.
         duplicated: Rows that are there more often than they should.
         problems: Anything else that should not be.
+        skipped: Why there was nothing to break; empty where there was.
     """
 
     faults: int
@@ -24,6 +25,7 @@ class Outcome:
     lost: int = 0
     duplicated: int = 0
     problems: tuple[str, ...] = ()
+    skipped: str = ""
 
     @property
     def has_survived(self) -> bool:
@@ -32,6 +34,8 @@ class Outcome:
 
     def line(self) -> str:
         """For the terminal."""
+        if self.skipped:
+            return f"skipped: {self.skipped}"
         if self.has_survived:
             return f"survived {self.faults} faults, {self.rows} rows as undisturbed"
         named = "; ".join(self.problems)
@@ -53,12 +57,12 @@ class Table:
         return all(outcome.has_survived for found in self.outcomes.values() for _, outcome in found)
 
     def lines(self) -> Iterator[str]:
-        """One line a kind, a sum, and how to see again what did not survive."""
+        """One line a kind, a sum, what was skipped, and how to see again what did not survive."""
         columns = ("rounds", "survived", "faults injected", "rows", "rows lost", "rows duplicated")
         yield f"{'':24}" + "".join(f"{name:>17}" for name in columns)
         sums = [0] * len(columns)
         for kind, found in sorted(self.outcomes.items()):
-            outcomes = [outcome for _, outcome in found]
+            outcomes = [outcome for _, outcome in found if not outcome.skipped]
             counts = [
                 len(outcomes),
                 sum(outcome.has_survived for outcome in outcomes),
@@ -72,5 +76,7 @@ class Table:
         yield f"{'all':24}" + "".join(f"{count:17,}" for count in sums)
         for kind, found in sorted(self.outcomes.items()):
             for seed, outcome in found:
+                if outcome.skipped:
+                    yield f"skipped: {kind}: {outcome.skipped}"
                 if not outcome.has_survived:
                     yield f"again: python tests/chaos --rounds 1 --only {kind} --seed {seed}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from weave_data.errors import DeviceError, SourceError
+from weave_data.errors import DeviceError, IncompleteError, SourceError
 from weave_data.execute import ActorPool, Executor, InProcessExecutor, RayExecutor, RayResources, Step
 
 NUM_ITEMS = 40
@@ -101,3 +101,22 @@ def test_gpus_that_are_not_there_are_an_error_before_any_work(ray_executor: RayE
     greedy = RayExecutor(RayResources(num_gpus=64))
     with pytest.raises(DeviceError, match="execution.gpus: 64 asked for"):
         greedy.prepare()
+
+
+def test_a_private_ray_that_starts_too_slowly_is_said_and_other_failures_are_not_hidden(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import ray
+
+    def failing(message: str) -> RayExecutor:
+        def init(**_: object) -> None:
+            raise Exception(message)
+
+        monkeypatch.setattr(ray, "init", init)
+        return RayExecutor(RayResources(num_cpus=1))
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(IncompleteError, match="did not start within its 30 s.*run the same command again"):
+        list(failing("The current node timed out during startup. This").run(Step("s", [1], Square())))
+    with pytest.raises(Exception, match="something else"):
+        list(failing("something else").run(Step("s", [1], Square())))

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from weave_data.errors import DeviceError, SourceError, WeaveError
+from weave_data.errors import DeviceError, IncompleteError, SourceError, WeaveError
 from weave_data.execute.contract import ActorPool, Step
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["RayExecutor", "RayResources"]
 
 COLUMN = "payload"
+_STARTS_TOO_SLOWLY = "timed out during startup"
 MAX_BLOCKS = 4096  # a block per item melts the driver at hundreds of thousands of items
 TASK_CORES = 0.99
 ACTOR_CORES = 0.0001
@@ -113,6 +114,13 @@ class RayExecutor:
             raise SourceError(
                 f"execution.ray_address: no Ray cluster answers at {address!r} ({error}); "
                 "start one with `ray start --head`, or leave it null for a private one"
+            ) from error
+        except Exception as error:  # Ray has no class for this one
+            if _STARTS_TOO_SLOWLY not in str(error):
+                raise
+            raise IncompleteError(
+                "a private Ray did not start within its 30 s; the machine is overloaded or out of memory: "
+                "run the same command again when it is not, or with execution.in_process: true"
             ) from error
         self._is_ours = True
 
