@@ -17,8 +17,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from weave_data.commands import register_all
 from weave_data.commands.interruption import interruptible
-from weave_data.commands.terminal import Debug, Json, OutputArgument, err, escape, one_line_errors, out
+from weave_data.commands.terminal import (
+    Debug,
+    Json,
+    OutputArgument,
+    err,
+    escape,
+    json_visible,
+    one_line_errors,
+    out,
+)
 from weave_data.errors import ConfigError
+from weave_data.foreign_text import redact, visible
 
 __all__ = ["app", "main"]
 
@@ -150,6 +160,7 @@ def inspect(
         store = open_store(output, readonly=True)
         store.check()
         text = inspect_output(store, recipe=recipe, sample=sample, image=image, as_json=as_json)
+        text = json_visible(text) if as_json else redact(visible(text))
         sys.stdout.write(text.rstrip("\n") + "\n")
 
 

@@ -15,7 +15,10 @@ from typing import Annotated, Literal
 import typer
 
 from weave_data.errors import ConfigError, WeaveError
+from weave_data.foreign_text import redact, visible
 from weave_train.commands.ask import chat, generate
+from weave_train.commands.doctor import HELP as DOCTOR_HELP
+from weave_train.commands.doctor import doctor
 from weave_train.commands.flags import pretrain_config
 from weave_train.commands.launch import HELP as LAUNCH_HELP
 from weave_train.commands.launch import launch
@@ -195,6 +198,10 @@ def export(
 app.command(help=LAUNCH_HELP, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     launch
 )
+app.command(help=DOCTOR_HELP, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+    doctor
+)
+
 for _command in (generate, chat, serve):
     app.command()(_command)
 
@@ -233,7 +240,7 @@ def _report(error: WeaveError, *, is_debug: bool) -> None:
     elif rank == "0" or not is_alone:
         prefix = "" if is_alone else f"rank {rank}: "
         for line in str(error).splitlines():
-            print(f"weave-train: {prefix}{line}", file=sys.stderr)
+            print(f"weave-train: {prefix}{redact(visible(line))}", file=sys.stderr)
 
 
 def _has_group() -> bool:

@@ -162,7 +162,9 @@ def load_weights(
         install()
         from transformers import AutoConfig
 
-        config = AutoConfig.from_pretrained(folder / "language", local_files_only=True)
+        config = AutoConfig.from_pretrained(
+            folder / "language", local_files_only=True, trust_remote_code=False
+        )
     trains_vision = any(name.startswith("vision.") for name in checkpoint.shapes)
     is_merged = settings.lora is not None and merges_lora
     dtype = compute_dtype(settings) if in_compute_dtype else None

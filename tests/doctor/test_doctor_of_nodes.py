@@ -212,7 +212,7 @@ def test_interfaces_are_chosen_where_there_are_several(
     num_nodes: int, chosen: dict[str, str], status: str
 ) -> None:
     facts = {"interfaces": TWO, "chosen": chosen}
-    (finding,) = network.judge(facts, num_nodes=num_nodes, uses_nccl=True, node="a")
+    (finding,) = network.judge(facts, num_nodes=num_nodes, node="a")
     assert finding.status == status
     assert bool(finding.remedy) == (status != "ok")
 

@@ -26,6 +26,7 @@ def test_the_commands_are_pinned() -> None:
         "generate",
         "index",
         "launch",
+        "doctor",
         "pretrain",
         "serve",
         "show_batch",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from weave_data.commands.terminal import Debug, Json, escape, one_line_errors, out
+from weave_data.commands.terminal import Debug, Json, escape, one_line_errors, out, print_json
 
 __all__ = ["register"]
 
@@ -33,7 +32,7 @@ def _diff(
 
         found = diff_outputs(a, b, recipe=recipe)
         if as_json:
-            out.print_json(json.dumps(found.to_json(), ensure_ascii=False, sort_keys=True))
+            print_json(found.to_json())
         else:
             for line in found.lines():
                 out.print(escape(line))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from rich.table import Table
-from rich.text import Text
 
-from weave_data.commands.terminal import out
+from weave_data.commands.terminal import out, plain, print_json
 
 if TYPE_CHECKING:
     from weave_data.doctor import Report
@@ -23,14 +21,14 @@ def print_report(report: Report, *, as_json: bool) -> None:
     from weave_data.doctor import Status
 
     if as_json:
-        out.print_json(json.dumps(report.to_json(), ensure_ascii=False))
+        print_json(report.to_json())
         return
     table = Table()
     for name in ("status", "check", "node", "found", "what to do"):
         table.add_column(name, overflow="fold")  # a key or an address is never cut off
     for finding in report.findings:
-        status = Text(finding.status.value, style=_STYLES[finding.status.value])
-        cells = [Text(value) for value in (finding.check, finding.node, finding.found, finding.remedy)]
+        status = plain(finding.status.value, style=_STYLES[finding.status.value])
+        cells = [plain(value) for value in (finding.check, finding.node, finding.found, finding.remedy)]
         table.add_row(status, *cells)
     out.print(table, soft_wrap=False)
     failed, warned = report.count(Status.FAIL), report.count(Status.WARN)

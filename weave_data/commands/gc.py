@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from weave_data.commands.terminal import Debug, OutputArgument, one_line_errors, out
+from weave_data.commands.terminal import Debug, OutputArgument, one_line_errors, out, plain
 from weave_data.errors import ConfigError
 
 __all__ = ["register"]
@@ -47,7 +47,7 @@ def _gc(
         table = Table("kind", "bytes", "objects", "first")
         for kind, count, size in report.by_kind():
             first = next((item.key for item in report.garbage if item.kind == kind), "")
-            table.add_row(kind, f"{size:,}", f"{count:,}", first)
+            table.add_row(kind, f"{size:,}", f"{count:,}", plain(first))
         out.print(f"{report.num_bytes:,} bytes that no manifest refers to; {report.kept_bytes:,} bytes stay")
         if report.garbage or report.hidden:
             out.print(table)

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from weave_data.commands.terminal import Debug, Json, OutputArgument, one_line_errors, out
+from weave_data.commands.terminal import (
+    Debug,
+    Json,
+    OutputArgument,
+    escape,
+    one_line_errors,
+    out,
+    plain,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from rich.console import Group
+    from rich.text import Text
 
     from weave_data.upkeep import OutputStatus
 
@@ -43,7 +52,7 @@ def _status(
         store.check()
         status = read_status(store, now=time.time())
         if as_json:
-            out.print_json(json.dumps(status.to_json(), ensure_ascii=False, sort_keys=True))
+            print_json(status.to_json())
         elif not watch:
             out.print(_show(status))
         else:
@@ -57,31 +66,30 @@ def _status(
 def _show(status: OutputStatus) -> Group:
     from rich.console import Group
     from rich.table import Table
-    from rich.text import Text
 
     stages = Table("stage", "done", "of", "per minute", "left")
     for stage in status.stages:
         stages.add_row(
-            stage.stage,
-            f"{stage.done:,} {stage.unit}",
+            plain(stage.stage),
+            f"{stage.done:,} {escape(stage.unit)}",
             "?" if stage.total is None else f"{stage.total:,}",
             "" if stage.per_minute is None else f"{stage.per_minute:,.1f}",
             "" if stage.eta_seconds is None else _duration(stage.eta_seconds),
         )
-    shown: list[Table | Text] = [Text(status.headline())]
+    shown: list[Table | Text] = [plain(status.headline())]
     if status.stages:
         shown.append(stages)
     if status.rejects:
         rejects = Table("refused by", "reason", "clips")
         for name, reasons in status.rejects.items():
             for reason, count in reasons.items():
-                rejects.add_row(name, reason, f"{count:,}")
+                rejects.add_row(plain(name), plain(reason), f"{count:,}")
         shown.append(rejects)
     if status.unused:
-        shown.append(Text(f"not used: {status.unused:,} conversations beyond the first of their records"))
+        shown.append(plain(f"not used: {status.unused:,} conversations beyond the first of their records"))
     if status.binding is not None:
-        shown.append(Text(status.binding.remedy))
-    shown += [Text(f"published: {name}, {rows:,} samples") for name, rows in status.published.items()]
+        shown.append(plain(status.binding.remedy))
+    shown += [plain(f"published: {name}, {rows:,} samples") for name, rows in status.published.items()]
     return Group(*shown)
 
 

@@ -21,6 +21,7 @@ TMP = "{tmp}"
 
 _PROBE_BYTES = 1 << 20
 _SHM = Path("/dev/shm")  # noqa: S108  only looked at
+_LOCAL = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "overlay", "tmpfs", "f2fs"})
 _SPILL_RATIO = 0.95
 """Ray refuses to write to a disk that is fuller."""
 
@@ -39,10 +40,33 @@ def _folder(path: str) -> dict[str, Any]:
     wanted = Path(tempfile.gettempdir() if path == TMP else path).expanduser().absolute()
     existing = next(folder for folder in (wanted, *wanted.parents) if folder.exists())
     if not existing.is_dir():
-        return {"path": str(wanted), "total": 0, "free": 0, "problem": f"{existing} is a file"}
+        return {
+            "path": str(wanted),
+            "total": 0,
+            "free": 0,
+            "problem": f"{existing} is a file",
+            "is_local": False,
+        }
     usage = shutil.disk_usage(existing)
     problem = _write_problem(existing)
-    return {"path": str(wanted), "total": usage.total, "free": usage.free, "problem": problem}
+    return {
+        "path": str(wanted),
+        "total": usage.total,
+        "free": usage.free,
+        "problem": problem,
+        "is_local": _is_local(existing),
+    }
+
+
+def _is_local(folder: Path) -> bool:
+    """The disk or memory of this node alone, as far as its file system tells."""
+    mounts = [
+        (Path(item.mountpoint), item.fstype)
+        for item in psutil.disk_partitions(all=True)
+        if folder.is_relative_to(item.mountpoint)
+    ]
+    kind = max(mounts, key=lambda mount: len(mount[0].parts), default=(Path("/"), ""))[1]
+    return kind in _LOCAL
 
 
 def _write_problem(folder: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psutil
@@ -30,20 +30,28 @@ def look() -> dict[str, Any]:
     }
 
 
-def judge(facts: Mapping[str, Any], *, num_nodes: int, uses_nccl: bool, node: str) -> list[Finding]:
-    """Findings about one node; on a lone one ranks talk over the loopback, and anything will do."""
+def judge(
+    facts: Mapping[str, Any], *, num_nodes: int, needed: Sequence[str] = VARIABLES, node: str
+) -> list[Finding]:
+    """Findings about one node; on a lone one ranks talk over the loopback, and anything will do.
+
+    Args:
+        facts: As `look` gives them.
+        num_nodes: That ranks are on.
+        needed: Variables without which a library chooses for itself.
+        node: Its name.
+    """
     interfaces, chosen = facts["interfaces"], facts["chosen"]
     shown = ", ".join(f"{name} ({' '.join(addresses)})" for name, addresses in interfaces.items()) or "none"
     findings = []
     for variable, value in chosen.items():
         if not _matches(value, [*interfaces, "lo"], is_nccl=variable.startswith("NCCL")):
             found = f"{variable}={value} names no interface that is up; there are {shown}"
-            remedy = f"set {variable} to one of {', '.join(interfaces) or 'lo'}, the one that the nodes share"
+            remedy = f"name one of {', '.join(interfaces) or 'lo'}, the one that the nodes share"
             findings.append(Finding("network", Status.FAIL, found, remedy, node))
     if findings:
         return findings
-    wanted = VARIABLES if uses_nccl else VARIABLES[:1]
-    unset = [name for name in wanted if name not in chosen]
+    unset = [name for name in needed if name not in chosen]
     if num_nodes > 1 and len(interfaces) > 1 and unset:
         found = f"{len(interfaces)} interfaces are up: {shown}; {' and '.join(unset)} not set"
         remedy = f"set {', '.join(unset)} to the interface that the nodes share, on every node"

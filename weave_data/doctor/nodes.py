@@ -23,7 +23,7 @@ from weave_data.execute import ask_every_node
 __all__ = ["NodeReply", "ask_here", "ask_over_ray", "ask_over_ssh"]
 
 TIMEOUT_SECONDS = 120.0
-_CONNECT_SECONDS = 10
+_SSH_OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=10")
 HERE = "here"
 _PASSED_ON = ("PYTHON", "NCCL", "GLOO", "HF_", "AWS_", "TMPDIR")
 
@@ -95,14 +95,19 @@ def _token_finding() -> Finding:
     return Finding("ray token", Status.WARN, found, remedy)
 
 
-def ask_over_ssh(questions: Questions, hosts: Sequence[str]) -> NodeReply:
+def ask_over_ssh(questions: Questions, hosts: Sequence[str], *, ssh: str = "ssh") -> NodeReply:
     """Every host answers over ssh, in this folder, by this interpreter, as the launchers of ranks start it.
 
     Variables that DeepSpeed's launcher exports are passed on, and those that reading needs.
+
+    Args:
+        questions: The same for all.
+        hosts: Their names for ssh.
+        ssh: Program and its own options, as a shell splits them.
     """
     before = time.time()
     with ThreadPoolExecutor(min(32, max(1, len(hosts)))) as pool:
-        answers = list(pool.map(lambda host: _over_ssh(host, questions.model_dump_json()), hosts))
+        answers = list(pool.map(lambda host: _over_ssh(ssh, host, questions.model_dump_json()), hosts))
     findings = [Finding("nodes", Status.OK, f"{len(hosts)} hosts: {', '.join(hosts)}")]
     facts = {}
     for host, (value, problem) in zip(hosts, answers, strict=True):
@@ -114,7 +119,7 @@ def ask_over_ssh(questions: Questions, hosts: Sequence[str]) -> NodeReply:
     return NodeReply(facts, tuple(findings), before, time.time())
 
 
-def _over_ssh(host: str, questions: str) -> tuple[dict[str, Any] | None, str]:
+def _over_ssh(ssh: str, host: str, questions: str) -> tuple[dict[str, Any] | None, str]:
     # secrets go over standard input: a command line is seen by every user of the host
     passed = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
     script = (
@@ -125,7 +130,7 @@ def _over_ssh(host: str, questions: str) -> tuple[dict[str, Any] | None, str]:
     command = f"cd {shlex.quote(str(Path.cwd()))} && {shlex.quote(sys.executable)} -c {shlex.quote(script)}"
     try:
         done = subprocess.run(
-            ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECT_SECONDS}", host, command],
+            [*shlex.split(ssh), *_SSH_OPTIONS, host, command],
             input=f"{json.dumps(passed)}\n{questions}",
             capture_output=True,
             text=True,
@@ -133,7 +138,7 @@ def _over_ssh(host: str, questions: str) -> tuple[dict[str, Any] | None, str]:
             check=False,
         )
     except FileNotFoundError:
-        return None, "ssh is not installed here"
+        return None, f"{shlex.split(ssh)[0]} is not installed here"
     except subprocess.TimeoutExpired:
         return None, f"did not answer within {TIMEOUT_SECONDS:.0f} s"
     try:

@@ -68,8 +68,10 @@ class LocalModel:
         self._config, self._answers, self._prompts = config, answers, prompts
         self._store, self._key, self._device = store, key, device
         try:
-            tokenizer: Any = AutoTokenizer.from_pretrained(config.path, padding_side="left")
-            model: Any = AutoModelForCausalLM.from_pretrained(config.path)
+            tokenizer: Any = AutoTokenizer.from_pretrained(
+                config.path, padding_side="left", trust_remote_code=False
+            )
+            model: Any = AutoModelForCausalLM.from_pretrained(config.path, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise DeviceError(
                 f"model.path: {config.path} can't be loaded ({error}); check the folder"

@@ -18,6 +18,7 @@ from typing import Any
 
 from weave_data.config import BuildConfig
 from weave_data.errors import StoreError
+from weave_data.foreign_text import redact
 from weave_data.pipeline.progress import OnProgress
 from weave_data.records import canonical_json
 from weave_data.storage import Store
@@ -134,4 +135,5 @@ class RunLog:
         return f"runs/{self.run_id}/alive-{number:06d}.json"
 
     def _write(self, name: str, values: dict[str, Any]) -> None:
-        self.store.put_new(f"runs/{self.run_id}/{name}", canonical_json(values))
+        text = redact(canonical_json(values).decode())  # addresses and the command may tell a password
+        self.store.put_new(f"runs/{self.run_id}/{name}", text.encode())

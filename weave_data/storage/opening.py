@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from weave_data.errors import StoreError
+from weave_data.foreign_text import redact
 from weave_data.storage.base import RangeReader, RequestLimits, Store
 from weave_data.storage.local import LocalStore
 from weave_data.storage.s3 import S3Store
@@ -42,7 +43,7 @@ def split_uri(uri: str) -> tuple[str, str, str]:
     """Split an address into scheme (`file` for plain paths), bucket and prefix or absolute path.
 
     Raises:
-        StoreError: It is empty or has no bucket.
+        StoreError: It is empty, has no bucket, or holds credentials for one.
     """
     if not uri:
         raise StoreError("the address is empty; use s3://bucket/prefix or a local path")
@@ -57,4 +58,9 @@ def split_uri(uri: str) -> tuple[str, str, str]:
     bucket, _, prefix = rest.partition("/")
     if not bucket:
         raise StoreError(f"{uri}: no bucket; write {scheme}://bucket/prefix")
+    if scheme == "s3" and "@" in bucket:
+        raise StoreError(
+            f"{redact(uri)}: an address names a bucket, no credentials; set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY (or AWS_PROFILE)"
+        )
     return scheme, bucket, prefix.strip("/")

@@ -35,6 +35,7 @@ from botocore.exceptions import (
 )
 
 from weave_data.errors import StoreError
+from weave_data.foreign_text import redact
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -95,7 +96,7 @@ def max_attempts() -> int:
 
 def endpoint() -> str:
     """The S3 endpoint of this environment, for messages."""
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
+    return redact(os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS")
 
 
 def s3_client(attempts: int | None = None, idle_seconds: float = READ_SECONDS) -> S3Client:

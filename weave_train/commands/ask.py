@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from weave_data.errors import ConfigError
+from weave_data.foreign_text import redact, visible
 
 if TYPE_CHECKING:
     from weave_train.config import ModelSettings
@@ -65,7 +66,7 @@ def generate(
     builder.add_turn("human", prompt)
     options = _options(max_new_tokens, min_length, do_sample, temperature, seed)
     for piece in vlm.stream(_media(vlm.settings, video, frames, image), builder, **options):
-        print(piece, end="", flush=True)
+        print(visible(piece), end="", flush=True)
     print()
 
 
@@ -111,11 +112,11 @@ class _Terminal:
 
     def write(self, piece: str) -> None:
         """See `chat.Screen`."""
-        print(piece, end="", flush=True)
+        print(visible(piece), end="", flush=True)
 
     def complain(self, message: str) -> None:
         """See `chat.Screen`."""
-        print(f"weave-train: {message}", file=sys.stderr, flush=True)
+        print(f"weave-train: {redact(visible(message))}", file=sys.stderr, flush=True)
 
 
 def _check_one(video: Path | None, frames: Path | None, image: Path | None) -> None:

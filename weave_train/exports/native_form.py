@@ -50,7 +50,11 @@ def _load(directory: Path) -> Loaded:
     from transformers import AutoModelForImageTextToText
 
     loaded: Any = AutoModelForImageTextToText.from_pretrained(
-        directory, dtype=torch.float32, local_files_only=True, output_loading_info=True
+        directory,
+        dtype=torch.float32,
+        local_files_only=True,
+        output_loading_info=True,
+        trust_remote_code=False,
     )
     model, found = loaded
     check_loading(found)
