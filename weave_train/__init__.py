@@ -8,6 +8,7 @@
     checkpoint, loading          state by name, free of world size and stage; a stored run comes back
     numbers                      what a run reports
     train                        a run from its configuration to its last step
+    doctor                       what a run needs, looked at before it on every host
     exports                      weights in the forms that other programs load
     chat, serve, commands        asking a stored model on the terminal, over HTTP
     placement, overseer          what a rank sets up on its machine; whom it ends with

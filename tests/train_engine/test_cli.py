@@ -21,12 +21,12 @@ def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
 def test_the_commands_are_pinned() -> None:
     assert sorted(command.callback.__name__ for command in cli.app.registered_commands) == [
         "chat",
+        "doctor",
         "estimate",
         "export",
         "generate",
         "index",
         "launch",
-        "doctor",
         "pretrain",
         "serve",
         "show_batch",

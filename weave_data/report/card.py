@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import jinja2
 from ruamel.yaml import YAML
 
+from weave_data.foreign_text import visible
 from weave_data.records import StageCount
 from weave_data.report.epochs import merge_epochs
 from weave_data.report.publishing import publish_text
@@ -89,7 +91,7 @@ def render_card(
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )
-    environment.filters.update(thousands=_thousands, cell=_cell)
+    environment.filters.update(thousands=_thousands, cell=_cell, prose=_prose, fence=_fence)
     return environment.get_template("card.md.j2").render(
         cards=[_card(manifest) for manifest in ordered],
         first=ordered[0].recipe if ordered else "RECIPE",
@@ -243,7 +245,7 @@ def rebuild_yaml(manifests: Sequence[Manifest]) -> str:
     writer, sink = YAML(typ="safe", pure=True), io.StringIO()
     writer.default_flow_style = False
     writer.dump(json.loads(json.dumps(values)), sink)
-    return sink.getvalue()
+    return visible(sink.getvalue())
 
 
 def show_value(value: Any) -> str:
@@ -257,5 +259,17 @@ def _thousands(value: int) -> str:
 
 def _cell(value: Any) -> str:
     """Text of a table cell: pipes, backticks and line breaks would end it."""
-    text = str(value).replace("\\", "\\\\").replace("|", "\\|").replace("`", "'")
+    text = visible(str(value)).replace("\\", "\\\\").replace("|", "\\|").replace("`", "'")
     return " ".join(text.split())
+
+
+def _prose(value: Any) -> str:
+    """The same where no backticks stand around it: Markdown lets HTML through, and links."""
+    text = _cell(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace("[", "\\[").replace("]", "\\]")
+
+
+def _fence(text: str) -> str:
+    """Backticks for a block that no line of a text ends."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    return "`" * max(3, longest + 1)

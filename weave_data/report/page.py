@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 
+from weave_data.foreign_text import visible
 from weave_data.records import StageCount, WovenSample
 from weave_data.report.card import count_reasons, flatten_settings, rebuild_yaml, show_value, split_rows
 from weave_data.report.epochs import merge_epochs
@@ -71,7 +72,7 @@ def render_report(inputs: ReportInputs) -> str:
     )
     environment.filters.update(thousands=lambda value: f"{value:,}", text=_cut, picture=pictures)
     filters = inputs.manifests[0].configuration.get("filters", {}) if inputs.manifests else {}
-    return environment.get_template("report.html.j2").render(
+    page = environment.get_template("report.html.j2").render(
         inputs=inputs,
         counts=_counts(inputs.manifests),
         recipes=[_recipe(m, chosen.get(m.recipe, []), pictures) for m in inputs.manifests],
@@ -85,6 +86,7 @@ def render_report(inputs: ReportInputs) -> str:
         rebuild=rebuild_yaml(inputs.manifests),
         chart_size=(WIDTH, HEIGHT),
     )
+    return visible(page)  # whoever prints the file
 
 
 def _shown_samples(samples: Sequence[WovenSample], num_recipes: int) -> list[WovenSample]:

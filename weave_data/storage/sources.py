@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ from weave_data.storage.s3_client import (
 )
 
 __all__ = ["SourceRoot", "open_source"]
+
+_LEADS_OUT = re.compile(r"^/|(^|/)\.\.(/|$)")
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ class SourceRoot:
         """Read one file.
 
         Raises:
-            StoreError: It is not there, or the store refused or could not be reached.
+            StoreError: It is not there, its key leads out of the root, or the store refused or could not be
+                reached.
         """
         try:
             return bytes(self._ask(key, "cat_file", self._path(key)))
@@ -133,6 +137,11 @@ class SourceRoot:
         return data
 
     def _path(self, key: str) -> str:
+        if _LEADS_OUT.search(key):
+            raise StoreError(
+                f"{self.uri}: {key!r} leads out of this root; correct the record that names it, or set the "
+                "root to a folder above both"
+            )
         return f"{self._root}/{key}"
 
     def _ask(self, key: str, verb: str, path: str, **options: Any) -> Any:
