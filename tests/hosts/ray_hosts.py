@@ -27,9 +27,15 @@ from typing import Any
 
 from netns import Host, Network
 
-START_SECONDS = 300
+START_SECONDS = 500
 BIN = Path(sys.executable).parent
 RAY = str(BIN / "ray")
+PATIENT_RAY = Path(__file__).with_name("patient_ray.py")
+PATIENCE = {
+    "RAY_gcs_rpc_server_connect_timeout_s": "60",
+    "RAY_gcs_server_request_timeout_seconds": "300",
+    "RAY_worker_register_timeout_seconds": "600",
+}
 
 
 @dataclass
@@ -55,23 +61,7 @@ class RayHosts:
         return f"http://{self.nodes[0].host.address}:8265"
 
     def add(self, host: Host, *, num_cpus: int, num_gpus: int = 0) -> Node:
-        """Start a node and wait until the head lists it; Ray itself gives up after 30 s, so try again."""
-        for attempts_left in (2, 1, 0):
-            node = self._start(host, num_cpus, num_gpus)
-            deadline = time.monotonic() + START_SECONDS
-            while node.process.poll() is None:
-                if host.address in self.alive():
-                    return node
-                assert time.monotonic() < deadline, (
-                    f"{host.name} does not join:\n{node.log.read_text()[-3000:]}"
-                )
-                time.sleep(0.3)
-            self.nodes.remove(node)
-            host.kill()
-            assert attempts_left, node.log.read_text()[-3000:]
-        raise AssertionError
-
-    def _start(self, host: Host, num_cpus: int, num_gpus: int) -> Node:
+        """Start a node and wait until the head lists it."""
         place = ["--head", "--port=6379", "--dashboard-host=0.0.0.0"]
         if self.nodes:
             place = [f"--address={self.nodes[0].host.address}:6379"]
@@ -79,7 +69,7 @@ class RayHosts:
         with log.open("wb") as sink:
             process = host.start(
                 [
-                    RAY, "start", *place, "--block", "--disable-usage-stats",
+                    sys.executable, str(PATIENT_RAY), "start", *place, "--block", "--disable-usage-stats",
                     f"--node-ip-address={host.address}", f"--temp-dir={self.scratch / host.name}",
                     f"--num-cpus={num_cpus}", f"--num-gpus={num_gpus}", "--object-store-memory=200000000",
                 ],
@@ -87,6 +77,11 @@ class RayHosts:
             )  # fmt: skip
         node = Node(host, process, log)
         self.nodes.append(node)
+        deadline = time.monotonic() + START_SECONDS
+        while host.address not in self.alive():
+            assert process.poll() is None, log.read_text()[-3000:]
+            assert time.monotonic() < deadline, f"{host.name} does not join:\n{log.read_text()[-3000:]}"
+            time.sleep(0.5)
         return node
 
     def alive(self) -> set[str]:
@@ -146,6 +141,7 @@ def ray_hosts(
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(16),
             "RAY_USAGE_STATS_ENABLED": "0",
+            **PATIENCE,
             "OMP_NUM_THREADS": "1",
         },
         scratch,
