@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +13,7 @@ import pytest
 from builders import write_woven_dataset
 from doctor.doctored import build_config
 from netns import Host, Network, virtual_hosts
-from raycluster import RAY
+from ray_hosts import ray_hosts
 from ssh_hosts import REPOSITORY, ssh_hosts
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(900), pytest.mark.xdist_group("launch")]
@@ -78,64 +76,32 @@ def test_hosts_of_a_hostfile_are_asked_over_ssh(network: Network, tmp_path: Path
         assert of(gone, "versions") == [("ok", "")]
 
 
-@contextlib.contextmanager
-def ray_cluster(network: Network, folder: Path, **second: str) -> Iterator[str]:
-    """A Ray node on each host; the second one has another environment."""
-    head, worker = network.hosts
-    common = {**os.environ, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(REPOSITORY)}
-    size = ["--num-cpus=1", "--object-store-memory=100000000", "--block", "--disable-usage-stats"]
-    log = (folder / "ray.log").open("ab")
-    # sockets have short names: not below pytest's folder
-    scratch = f"/tmp/weave-{os.getpid()}"
-    starts = [
-        (head, [f"--node-ip-address={head.address}", "--head", "--port=6379", f"--temp-dir={scratch}",
-                "--include-dashboard=false"], common),
-        (worker, [f"--node-ip-address={worker.address}", f"--address={head.address}:6379"],
-         {**common, **second}),
-    ]  # fmt: skip
-    address = f"{head.address}:6379"
-    try:
-        for host, words, environment in starts:
-            host.start([RAY, "start", *size, *words], env=environment, stdout=log, stderr=log)
-            _wait(head, address, network.hosts.index(host) + 1, common, folder / "ray.log")
-        yield address
-    finally:
-        log.close()
-        for host in (worker, head):
-            host.kill()
-        subprocess.run(["rm", "-rf", scratch], check=False)
-
-
-def _wait(host: Host, address: str, num_nodes: int, environment: dict[str, str], log: Path) -> None:
-    deadline = time.monotonic() + 300
-    while True:
-        listed = host.run([RAY, "status", "--address", address], env=environment)
-        if listed.stdout.count("node_") >= num_nodes:
-            return
-        assert time.monotonic() < deadline, log.read_text()[-3000:]
-        time.sleep(1)
-
-
 @pytest.mark.slow
 def test_nodes_of_a_ray_cluster_are_asked_by_tasks(network: Network, tmp_path: Path) -> None:
     head, worker = network.hosts
     other = tmp_path / "other" / "timm-0.0.1.dist-info"
     other.mkdir(parents=True)
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: timm\nVersion: 0.0.1\n")
-    path = {"PYTHONPATH": f"{other.parent}:{REPOSITORY}"}
     clips = tmp_path / "clips"
     clips.mkdir()
     (clips / "a.mp4").write_bytes(b"video")
-    with ray_cluster(network, tmp_path, **path) as address:
-        config = build_config(
-            tmp_path, source=str(clips), output=str(tmp_path / "out"), execution={"ray_address": address}
-        )
-        rows = findings(
-            head, "weave_data", "doctor", str(config), folder=tmp_path, code=3, RAY_AUTH_MODE="disabled"
-        )
+    address = {"ray_address": f"{head.address}:6379"}
+    config = build_config(tmp_path, source=str(clips), output=str(tmp_path / "out"), execution=address)
+    words = ("weave_data", "doctor", str(config))
+    environment = {"PYTHONPATH": str(REPOSITORY)}
+    with ray_hosts(network, tmp_path, cpus=(1,), environment=environment) as cluster:
+        given = dict(cluster.environment)
+        cluster.environment["PYTHONPATH"] = f"{other.parent}:{REPOSITORY}"  # of the node that comes
+        cluster.add(worker, num_cpus=1)
+        rows = findings(head, *words, folder=tmp_path, code=3, **given)
+        worker.kill()
+        while worker.address in cluster.alive():
+            time.sleep(0.5)
+        alone = findings(head, *words, folder=tmp_path, code=0, **given)
     assert of(rows, "nodes") == [("ok", "")]
-    assert of(rows, "ray token") == [("warn", "")]
+    assert of(rows, "ray token") == [("ok", "")]
+    assert of(rows, "codecs") == [("ok", "all 2")]
     (versions,) = [row for row in rows if row["check"] == "versions"]
     assert versions["status"] == "fail"
     assert f"0.0.1 on {worker.address}" in versions["found"]
-    assert of(rows, "codecs") == [("ok", "all 2")]
+    assert of(alone, "versions") == [("ok", "")]

@@ -17,7 +17,7 @@ from pipeline.small_builds import settings
 from servers import S3Server
 from world import render_world
 
-pytestmark = [pytest.mark.server, pytest.mark.process]
+pytestmark = [pytest.mark.server, pytest.mark.process, pytest.mark.timeout(1800)]
 
 DEADLINE_SECONDS = 1200
 
@@ -70,7 +70,7 @@ class Place:
 
 
 @pytest.fixture
-def place(s3: S3Server, tmp_path: Path) -> Place:
+def place(real_s3: S3Server, tmp_path: Path) -> Place:
     home = tmp_path / "home"
     home.mkdir()
     secrets = {name: planted(name) for name in ("session", "hub", "file", "wandb", "key", "ray", "password")}
@@ -84,7 +84,7 @@ def place(s3: S3Server, tmp_path: Path) -> Place:
         "RAY_AUTH_TOKEN": secrets["ray"],
         "OMP_NUM_THREADS": "1",
     }
-    return Place(tmp_path, environment, {**secrets, "S3": s3.secret_key})
+    return Place(tmp_path, environment, {**secrets, "S3": real_s3.secret_key})
 
 
 def test_builds_and_their_failures_tell_no_secret(s3: S3Server, place: Place) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from weave_data.doctor import Finding, WeightQuestion, of_error
 from weave_data.errors import WeaveError
@@ -38,7 +38,7 @@ def weight_questions(
             findings.append(of_error("weights", error))
     for name in (config.model.init_from_model, config.pretrained_checkpoint):
         if name is not None and Path(name).exists():  # else an id, or a place that is read as a store
-            kind = "directory" if Path(name).is_dir() else "file"
+            kind: Literal["directory", "file"] = "directory" if Path(name).is_dir() else "file"
             questions.append(WeightQuestion(what="first weights", kind=kind, name=name))
     return tuple(questions), findings
 
@@ -47,7 +47,7 @@ def _language(settings: ModelSettings) -> Iterator[WeightQuestion]:
     source = find_language(settings)
     if source.location is not None:
         patterns = (_CONFIG, _TOKENIZER, *((_WEIGHTS,) if source.has_weights else ()))
-        kind = "directory" if source.is_local else "hub"
+        kind: Literal["directory", "hub"] = "directory" if source.is_local else "hub"
         yield WeightQuestion(what="language model", kind=kind, name=source.location, patterns=patterns)
 
 
