@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from builders import write_woven_dataset
 from doctor.doctored import build_config
-from pipeline.small_builds import settings
 from servers import S3Server
+from small_builds import settings
 from world import render_world
 
 pytestmark = [pytest.mark.server, pytest.mark.process, pytest.mark.timeout(1800)]

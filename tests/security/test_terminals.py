@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pipeline.small_builds import settings
 from planted import ACTING, MARKUP, harmful
+from small_builds import settings
 from typer.testing import CliRunner
 from world import render_world
 
