@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -64,8 +65,13 @@ def ray_head(folder: Path, *, num_cpus: int = 2, num_gpus: int = 0) -> Iterator[
 def _wait_until_up(process: subprocess.Popen[bytes], head: RayHead, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{head.dashboard}/api/version", timeout=5):
-            return
+        # the dashboard answers some time before its node is there, or has failed to start
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"{head.dashboard}/api/v0/nodes", timeout=60) as reply,
+        ):
+            if any(node["state"] == "ALIVE" for node in json.load(reply)["data"]["result"]["result"]):
+                return
         if process.poll() is not None:
             break
         time.sleep(0.5)
