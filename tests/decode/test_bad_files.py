@@ -8,7 +8,7 @@ import struct
 
 import pytest
 from clips import packet_places, rendered
-from hostile_boxes import parse_boxes, serialise_boxes, walk
+from hostile_boxes import Box, parse_boxes, serialise_boxes, walk
 from PIL import Image
 from rendering import Rendering, audio_only_bytes, render_video, without_samples
 
@@ -167,4 +167,13 @@ def test_tables_that_name_the_same_bytes_again_and_again_are_refused_before_deco
     for box in walk(boxes):
         box.payload = tables.get(box.kind, box.payload)
     with pytest.raises(DecodeError, match=r"corrupt: the first \d+ packets take \d+ bytes of \d+"):
+        PyavDecoder().decode(serialise_boxes(boxes), choose=lambda n, _: [0], keep=lambda _, rgb: None)
+
+
+def test_a_clip_whose_frames_go_back_in_time_is_refused() -> None:
+    boxes = parse_boxes(rendered("h264-interlaced"))
+    table = next(box for box in walk(boxes) if box.kind == b"stbl")
+    offsets = struct.pack(">IIIiIi", 1 << 24, 2, 20, 0, 20, -5000)  # the second half 10 frames earlier
+    table.children = [box for box in table.children if box.kind != b"ctts"] + [Box(b"ctts", offsets)]
+    with pytest.raises(DecodeError, match=r"corrupt: frame 20 is shown at pts \d+, the one before it at \d+"):
         PyavDecoder().decode(serialise_boxes(boxes), choose=lambda n, _: [0], keep=lambda _, rgb: None)

@@ -137,11 +137,18 @@ class _Reading:
         return DecodedClip(num_frames, source_seconds, tuple(frames))
 
     def _count_frames(self) -> tuple[int, float, list[Any] | None]:
-        """How many frames a full decode presents, first to last in seconds, and the frames if small."""
+        """How many frames a full decode presents, first to last in seconds, and the frames if small.
+
+        Raises:
+            DecodeError: A frame is shown before the one that comes ahead of it: no time of this clip is true.
+        """
         num_frames, num_bytes = 0, 0
         first_pts, last_pts = None, None
         held: list[Any] | None = []
         for frame in self._decode_all():
+            if None not in (frame.pts, last_pts) and frame.pts < last_pts:
+                detail = f"frame {num_frames} is shown at pts {frame.pts}, the one before it at {last_pts}"
+                raise DecodeError("corrupt", detail)
             first_pts, last_pts = (frame.pts if num_frames == 0 else first_pts), frame.pts
             num_frames += 1
             num_bytes += sum(plane.buffer_size for plane in frame.planes)
