@@ -6,6 +6,7 @@ do not depend on which clip was fast. A layer that grows past the limit of one o
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,7 +32,7 @@ _MAX_OPEN_CLIPS = 100  # a source that answers nothing must not be asked for eve
 
 @dataclass(frozen=True)
 class ClipTask:
-    """A clip to decode; the frames at `stored` are there already.
+    """A clip to decode; the frames at `stored` are there already, of bytes with that `sha256`, where known.
 
     `offset` is its first byte in the tar that `key` begins with, -1 for an object of its own.
     """
@@ -43,6 +44,7 @@ class ClipTask:
     media: str = "video"
     stored: tuple[int, ...] = ()
     measure: bool = True
+    sha256: str | None = None
 
     def read(self, source: SourceRoot) -> bytes:
         """Fetch the clip's bytes with one GET.
@@ -229,5 +231,8 @@ def _checked(task: ClipTask, fetched: Future[bytes], source: SourceRoot) -> byte
         raise LostClipError(reason, str(error)) from error
     if len(data) != task.size_bytes:
         detail = f"{len(data)} bytes, {task.size_bytes} when the catalog was made"
+        raise LostClipError(RejectReason.SOURCE_CHANGED, detail)
+    if task.sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != task.sha256:
+        detail = f"sha256 {found}, {task.sha256} when frames of it were stored"
         raise LostClipError(RejectReason.SOURCE_CHANGED, detail)
     return data

@@ -6,7 +6,6 @@ a tar -> commit tar, rejects, index -> one merged index over all layers
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,7 +33,7 @@ from weave_data.decode.receipt import INDEX_SCHEMA, DecodeReceipt, index_table, 
 from weave_data.errors import AccountingError
 from weave_data.frame_policy import FrameAsk
 from weave_data.records import QUALITY_SCHEMA, StageCount, rejects_table
-from weave_data.storage import MAX_OBJECT_BYTES, SourceRoot, Store
+from weave_data.storage import MAX_OBJECT_BYTES, SourceRoot, Store, scratch_folder
 
 __all__ = ["DecodeReceipt", "DecodeRequest", "DecodeSettings", "decode_part"]
 
@@ -108,6 +107,8 @@ def decode_part(
         AccountingError: Clips in are not clips out, filtered or rejected.
         CommitError: Other bytes are committed under a layer's name.
         DeviceError: The decoder's package is not there.
+        IncompleteError: Local scratch is full or broken; nothing of the part is committed.
+        SourceError: No scratch folder can be made.
         StoreError: The output can't be read or written (a source that can't be read opens the part).
     """
     key = frames_key(settings.frames)
@@ -118,8 +119,11 @@ def decode_part(
     tasks = _missing(kept, wanted, stored_clips(layers, wanted))
     if not tasks:
         return _receipt(request, key, kept, stored_clips(layers, wanted), wanted, layers)
-    with _scratch_folder(settings) as folder, settings.isolated_decoder() as decoder:
-        builder = LayerBuilder(request.part, wanted, tasks, Path(folder), settings.max_tar_bytes)
+    with (
+        scratch_folder(settings.work_dir, prefix="weave-decode-") as folder,
+        settings.isolated_decoder() as decoder,
+    ):
+        builder = LayerBuilder(request.part, wanted, tasks, folder, settings.max_tar_bytes)
         open_clips = decode_tasks(
             tasks, builder, source=source, decoder=decoder, prefetch_clips=settings.prefetch_clips
         )
@@ -152,14 +156,10 @@ def _missing(
         known = clip.source_frames
         if known is None or not clip.frames.keys() >= set(wanted.wanted(known, clip.source_seconds)):
             place = (row["clip_id"], row["key"], row["size_bytes"], row["offset"], row["media"])
-            tasks.append(ClipTask(*place, stored=tuple(sorted(clip.frames)), measure=clip.quality is None))
+            known_bytes = None if clip.quality is None else clip.quality["sha256"]
+            stored = tuple(sorted(clip.frames))
+            tasks.append(ClipTask(*place, stored, measure=clip.quality is None, sha256=known_bytes))
     return tasks
-
-
-def _scratch_folder(settings: DecodeSettings) -> tempfile.TemporaryDirectory[str]:
-    if settings.work_dir is not None:
-        Path(settings.work_dir).mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(prefix="weave-decode-", dir=settings.work_dir)
 
 
 def _receipt(

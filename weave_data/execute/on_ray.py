@@ -34,6 +34,9 @@ ACTOR_CORES = 0.0001
 for tasks; without one it needs a trace, which keeps it off such nodes. Tasks leave as much of a core as a
 hundred actors take: if actors cost tasks a core, a small machine could have none left to feed them."""
 
+MAX_RETRIES = 10
+"""Of a task whose worker or node died. Ray Data would repeat for ever what kills its worker every time."""
+
 LOGICAL_GPUS = "WEAVE_LOGICAL_GPUS"
 
 
@@ -74,11 +77,12 @@ class RayExecutor:
         if not step.items:
             return
         self._start()
-        for row in self._dataset(step).iter_rows():
-            result = pickle.loads(row[COLUMN])  # noqa: S301 (our own bytes, from our own workers)
-            if isinstance(result, WeaveError):
-                raise result
-            yield result
+        with _explaining_lost_workers(step.name):
+            for row in self._dataset(step).iter_rows():
+                result = pickle.loads(row[COLUMN])  # noqa: S301 (our own bytes, from our own workers)
+                if isinstance(result, WeaveError):
+                    raise result
+                yield result
 
     def close(self) -> None:
         """Shut a private Ray down; leave a cluster alone."""
@@ -101,6 +105,7 @@ class RayExecutor:
     def _connect(self) -> None:
         import ray
 
+        os.environ.setdefault("RAY_task_oom_retries", str(MAX_RETRIES))  # for ever otherwise
         address = self._resources.address or _job_address()
         arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
         if address is None:
@@ -134,7 +139,9 @@ class RayExecutor:
         context.execution_options.preserve_order = False
         rows = [{COLUMN: pickle.dumps(item)} for item in step.items]
         source = ray.data.from_items(rows, override_num_blocks=min(len(rows), MAX_BLOCKS))
-        worked = source.map(_Work(step.work), num_cpus=1 if step.then is None else TASK_CORES)
+        worked = source.map(
+            _Work(step.work), num_cpus=1 if step.then is None else TASK_CORES, max_retries=MAX_RETRIES
+        )
         return worked if step.then is None else _behind(worked, step.then)
 
 
@@ -148,6 +155,25 @@ def _behind(dataset: ray.data.Dataset, pool: ActorPool) -> ray.data.Dataset:
         num_gpus=pool.num_gpus_per_actor or None,
         num_cpus=0 if pool.num_gpus_per_actor else ACTOR_CORES,
     )
+
+
+@contextmanager
+def _explaining_lost_workers(step: str) -> Iterator[None]:
+    """Turn workers that died once too often into our own error; what a task raised itself passes through."""
+    from ray.exceptions import RayError, RayTaskError
+
+    try:
+        yield
+    except RayTaskError:
+        raise
+    except RayError as error:
+        what = str(error).strip().partition("\n")[0]
+        raise IncompleteError(
+            f"{step}: a worker died {MAX_RETRIES + 1} times over the same work "
+            f"({type(error).__name__}: {what}); what is committed stays. Give each task more memory "
+            "(fewer execution.num_cpus, larger nodes, a smaller execution.clip_memory_bytes), and run the same "
+            "command again"
+        ) from error
 
 
 class _Work:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from weave_data.catalog import build_catalog, catalog_key, is_committed
 from weave_data.config import BuildConfig
@@ -22,7 +20,7 @@ from weave_data.pipeline.progress import OnProgress, no_progress
 from weave_data.pipeline.recipe_stage import RecipeResult, RecipeStage
 from weave_data.pipeline.runs import RunLog
 from weave_data.report import publish_card, publish_report
-from weave_data.storage import SourceRoot, Store, open_source, open_store
+from weave_data.storage import SourceRoot, Store, open_source, open_store, scratch_folder
 from weave_data.upkeep import catalog_round, removed_ids
 
 __all__ = ["BuildOptions", "BuildResult", "RecipeResult", "build"]
@@ -158,11 +156,11 @@ def _run(
     if limit is not None and limit < catalog.count.num_out:
         # a preview answers for its own clips: the catalog's millions would hide that all of them are broken
         budget = RejectBudget(num_clips=limit, max_fraction=config.rejects.max_fraction)
-    with tempfile.TemporaryDirectory(dir=config.execution.work_dir, prefix="weave-") as scratch:
-        frame_stage = FrameStage(config, places.store, places.source, catalog, Path(scratch))
+    with scratch_folder(config.execution.work_dir, prefix="weave-") as scratch:
+        frame_stage = FrameStage(config, places.store, places.source, catalog, scratch)
         frames = frame_stage.run(executor, budget, on_progress, log.add_busy)
         _check_complete(frames)
-        recipes = RecipeStage(config, store, catalog, frames, Path(scratch))
+        recipes = RecipeStage(config, store, catalog, frames, scratch)
         results = recipes.run(published, executor, on_progress, replace=options.replace)
     publish_card(store)
     publish_report(store)

@@ -7,10 +7,8 @@ clips are decoded for what one costs. Everything else is arithmetic.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from weave_data.catalog import Catalog, build_catalog, is_committed
 from weave_data.config import BuildConfig, RecipeConfig
@@ -18,7 +16,7 @@ from weave_data.decode import frames_key
 from weave_data.pipeline.finished import PublishedRecipe
 from weave_data.pipeline.frame_stage import part_items
 from weave_data.pipeline.probe import Interval, Probe, probe_clips
-from weave_data.storage import LocalStore, Store, open_source, open_store
+from weave_data.storage import LocalStore, Store, open_source, open_store, scratch_folder
 
 __all__ = ["StageEstimate", "dry_run_lines", "estimate_build", "samples_at_most"]
 
@@ -65,9 +63,9 @@ def dry_run_lines(config: BuildConfig, published: Sequence[PublishedRecipe]) -> 
         SourceError: Source or store are not usable.
     """
     store = open_store(config.output, readonly=True)
-    with tempfile.TemporaryDirectory(dir=config.execution.work_dir, prefix="weave-dry-") as scratch:
+    with scratch_folder(config.execution.work_dir, prefix="weave-dry-") as scratch:
         is_there = is_committed(store, published[0].catalog_key)
-        place: Store = store if is_there else LocalStore(Path(scratch))
+        place: Store = store if is_there else LocalStore(scratch)
         catalog = build_catalog(config.source, place)
         probe = probe_clips(config, catalog, place, open_source(config.source.videos))
         files = 0 if is_there else sum(info.size_bytes for info in place.list("catalog/"))

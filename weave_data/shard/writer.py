@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from weave_data.shard.layout import FOOTER_TAIL_BYTES, footer_span, open_writer,
 from weave_data.shard.manifest import ShardEntry
 from weave_data.shard.reference import reference_columns, rows_schema
 from weave_data.shard.slices import num_row_groups, row_group_span
-from weave_data.storage import ObjectInfo, Store, commit_exact
+from weave_data.storage import ObjectInfo, Store, commit_exact, scratch_folder
 
 __all__ = ["MAX_SHARD_BYTES", "ShardReceipt", "ShardRequest", "estimate_shard_bytes", "write_shard"]
 
@@ -88,8 +87,8 @@ def write_shard(
     places = locate_frames(plan, addresses)
     if request.pixels == "inline":
         _check_size(plan, places)
-    with tempfile.TemporaryDirectory(dir=scratch_dir, prefix="shard-") as scratch:
-        path = Path(scratch) / "shard.parquet"
+    with scratch_folder(scratch_dir, prefix="shard-") as scratch:
+        path = scratch / "shard.parquet"
         _write_file(path, request, plan, places, store, num_threads=num_threads)
         size_bytes = path.stat().st_size
         with path.open("rb") as file:
