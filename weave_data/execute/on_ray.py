@@ -171,8 +171,8 @@ def _explaining_lost_workers(step: str) -> Iterator[None]:
         raise IncompleteError(
             f"{step}: a worker died {MAX_RETRIES + 1} times over the same work "
             f"({type(error).__name__}: {what}); what is committed stays. Give each task more memory "
-            "(fewer execution.num_cpus, larger nodes, a smaller execution.clip_memory_bytes), and run the same "
-            "command again"
+            "(fewer execution.num_cpus, larger nodes, a smaller execution.clip_memory_bytes), then run the "
+            "same command again"
         ) from error
 
 
