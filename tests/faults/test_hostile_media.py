@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -64,7 +66,10 @@ def test_a_build_of_hostile_media_names_what_it_lost_and_builds_the_rest(leaks: 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_a_ray_build_of_a_thousand_hostile_media_is_accounted_for(tmp_path: Path) -> None:
+def test_a_ray_build_of_a_thousand_hostile_media_is_accounted_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # workers look for the decoder, too
     folder = HostileFolder(tmp_path)
     inputs = variants(load_bases(), seed=12, count=40 * len(KINDS))
     commands = [CRASH, EXIT, BUG, HANG, GREEDY] * 2

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import warnings
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -131,6 +132,7 @@ class RayExecutor:
 
     def _dataset(self, step: Step) -> ray.data.Dataset:
         import ray.data
+        from ray.util.annotations import RayDeprecationWarning
 
         _quieten()
         context = ray.data.DataContext.get_current()
@@ -139,9 +141,11 @@ class RayExecutor:
         context.execution_options.preserve_order = False
         rows = [{COLUMN: pickle.dumps(item)} for item in step.items]
         source = ray.data.from_items(rows, override_num_blocks=min(len(rows), MAX_BLOCKS))
-        worked = source.map(
-            _Work(step.work), num_cpus=1 if step.then is None else TASK_CORES, max_retries=MAX_RETRIES
-        )
+        cores = 1 if step.then is None else TASK_CORES
+        with warnings.catch_warnings():
+            # max_retries has no other way in than the arguments that Ray means to name one by one
+            warnings.simplefilter("ignore", RayDeprecationWarning)
+            worked = source.map(_Work(step.work), num_cpus=cores, max_retries=MAX_RETRIES)
         return worked if step.then is None else _behind(worked, step.then)
 
 
