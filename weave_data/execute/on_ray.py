@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import warnings
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
