@@ -81,9 +81,11 @@ class _Bars:
 
     def farewell(self) -> str:
         """What an interrupted build leaves, and how it goes on."""
-        counts = ", ".join(self._counts.values()) or "nothing yet"
+        counts = ", ".join(self._counts.values()) or "nothing yet; what just ended may be"
         command = shlex.join(["weave-data", *sys.argv[1:]])
-        return f"interrupted; committed: {counts}. It stays, and the same command resumes: {command}"
+        return (
+            f"interrupted; known to be committed: {counts}. It stays, and the same command resumes: {command}"
+        )
 
 
 @app.command()

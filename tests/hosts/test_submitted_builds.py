@@ -1,0 +1,94 @@
+"""Builds submitted to a Ray cluster of two hosts, with a real object store for both."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from host_builds import NUM_CLIPS, manifest_hash, num_parts, wait_until, write_config
+from netns import virtual_hosts
+from ray_hosts import RayHosts, ray_hosts
+from servers import S3Server
+
+pytestmark = [pytest.mark.server, pytest.mark.process, pytest.mark.xdist_group("hosts")]
+
+DEADLINE_SECONDS = 900
+RUNTIME_ENV = str(Path(__file__).resolve().parents[2] / "cluster_configs" / "runtime_env.yaml")
+PARTS = "Map(_Work)"
+
+
+@pytest.fixture(scope="module")
+def cluster(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayHosts]:
+    folder = tmp_path_factory.mktemp("cluster")
+    with (
+        virtual_hosts(2) as network,
+        network.store(s3) as environment,
+        ray_hosts(network, folder, cpus=(1, 1), environment=environment) as running,
+    ):
+        yield running
+
+
+def submit(cluster: RayHosts, *words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = ["weave-data", "submit", *map(str, words), "--address", cluster.dashboard]
+    return cluster.run(command, timeout=DEADLINE_SECONDS, **variables)
+
+
+def begin(cluster: RayHosts, *words: str | Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["weave-data", "submit", *map(str, words), "--address", cluster.dashboard],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=cluster.outside(),
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def asked(cluster: RayHosts, path: str) -> str:
+    request = urllib.request.Request(
+        f"{cluster.dashboard}{path}",
+        headers={"Authorization": f"Bearer {cluster.environment['RAY_AUTH_TOKEN']}"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        return str(reply.read().decode())
+
+
+def test_a_submitted_build_works_on_both_hosts_and_gives_the_manifest_of_one_process(
+    cluster: RayHosts, source: str, s3: S3Server, tmp_path: Path, hash_of_one_process: str
+) -> None:
+    config, output = write_config(tmp_path, source, s3)
+    done = submit(cluster, config, "--runtime-env", RUNTIME_ENV)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "l4: 6 samples in 2 shards" in done.stdout
+    assert manifest_hash(output) == hash_of_one_process
+    ran = cluster.nodes_that_ran(PARTS)
+    assert set(ran) == {node.host.address for node in cluster.nodes}
+    assert sum(ran.values()) >= NUM_CLIPS
+    listed = asked(cluster, "/api/jobs/")
+    assert f"weave-data build {config.name}" in listed
+    for secret in (s3.secret_key, cluster.environment["RAY_AUTH_TOKEN"]):
+        assert secret not in listed + done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_the_job_within_ten_seconds_and_the_same_command_resumes(
+    cluster: RayHosts, source: str, s3: S3Server, tmp_path: Path, hash_of_one_process: str
+) -> None:
+    config, output = write_config(tmp_path, source, s3)
+    process = begin(cluster, config)
+    wait_until(lambda: num_parts(output) >= 2 or process.poll() is not None, "the middle of the build")
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=DEADLINE_SECONDS)
+    assert time.monotonic() - began < 10
+    assert process.returncode == 130, out + err
+    assert f"continue with: weave-data submit {config}" in err
+    assert "interrupted; known to be committed: " in out  # the build's own farewell
+    assert "Traceback" not in out + err
+    assert 2 <= num_parts(output) < NUM_CLIPS
+    again = submit(cluster, config)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert " 0 reused" not in again.stdout
+    assert manifest_hash(output) == hash_of_one_process
