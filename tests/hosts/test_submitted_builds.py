@@ -92,3 +92,21 @@ def test_ctrl_c_stops_the_job_within_ten_seconds_and_the_same_command_resumes(
     assert again.returncode == 0, again.stdout + again.stderr
     assert " 0 reused" not in again.stdout
     assert manifest_hash(output) == hash_of_one_process
+
+
+@pytest.mark.slow
+def test_a_build_goes_on_without_a_node_that_is_killed_in_its_middle(
+    cluster: RayHosts, source: str, s3: S3Server, tmp_path: Path, hash_of_one_process: str
+) -> None:
+    config, output = write_config(tmp_path, source, s3)
+    process = begin(cluster, config)
+    lost = cluster.nodes[1].host
+    wait_until(lambda: num_parts(output) >= 6 or process.poll() is not None, "the middle of the build")
+    lost.kill()
+    assert 6 <= num_parts(output) < NUM_CLIPS
+    out, err = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 0, out + err
+    assert manifest_hash(output) == hash_of_one_process
+    assert cluster.alive() == {cluster.nodes[0].host.address}
+    cluster.nodes.pop()
+    cluster.add(lost, num_cpus=1)
