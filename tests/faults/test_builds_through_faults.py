@@ -54,7 +54,7 @@ def test_a_build_waits_while_the_server_is_gone_for_a_few_seconds(
     output = f"{own_bucket}/woven"
     with FaultProxy(s3.endpoint) as proxy, monkeypatch.context() as patch:
         patch.setenv(ENDPOINT, proxy.endpoint)
-        proxy.go_down_after(40, seconds=2.0)
+        proxy.go_down_after(62, seconds=2.0)  # while clips are woven: nobody else tries again
         build_here(undisturbed.source, output)
         assert proxy.happened[Fault.RESET] >= 1
     as_undisturbed(output, undisturbed)
