@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import time
@@ -9,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from host_builds import NUM_CLIPS, manifest_hash, num_parts, wait_until, write_config
 from netns import virtual_hosts
@@ -55,6 +57,15 @@ def asked(cluster: RayHosts, path: str) -> str:
         return str(reply.read().decode())
 
 
+def driver(cluster: RayHosts) -> psutil.Process:
+    """The process of the build on the head."""
+    for pid in cluster.nodes[0].host.process_ids():
+        process = psutil.Process(pid)
+        if process.cmdline()[1:3] == [shutil.which("weave-data", path=cluster.environment["PATH"]), "build"]:
+            return process
+    raise AssertionError("no driver runs")
+
+
 def test_a_submitted_build_works_on_both_hosts_and_gives_the_manifest_of_one_process(
     cluster: RayHosts, source: str, s3: S3Server, tmp_path: Path, hash_of_one_process: str
 ) -> None:
@@ -91,6 +102,23 @@ def test_ctrl_c_stops_the_job_within_ten_seconds_and_the_same_command_resumes(
     again = submit(cluster, config)
     assert again.returncode == 0, again.stdout + again.stderr
     assert " 0 reused" not in again.stdout
+    assert manifest_hash(output) == hash_of_one_process
+
+
+@pytest.mark.slow
+def test_a_driver_killed_in_the_middle_is_told_and_the_same_command_resumes(
+    cluster: RayHosts, source: str, s3: S3Server, tmp_path: Path, hash_of_one_process: str
+) -> None:
+    config, output = write_config(tmp_path, source, s3)
+    process = begin(cluster, config)
+    wait_until(lambda: num_parts(output) >= 2 or process.poll() is not None, "the middle of the build")
+    driver(cluster).kill()
+    out, err = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 128 + signal.SIGKILL, out + err
+    there = num_parts(output)
+    assert 2 <= there < NUM_CLIPS
+    again = submit(cluster, config)
+    assert again.returncode == 0, again.stdout + again.stderr
     assert manifest_hash(output) == hash_of_one_process
 
 
