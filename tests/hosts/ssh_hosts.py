@@ -4,6 +4,7 @@
         cluster.hostfile(slots=1)                              # a file for --hostfile
         cluster.launch(launcher_host, ["--launcher", "torchrun", ...], environment)   # a Popen
         cluster.disk_of(host)                                  # what lies below `disk` on that host only
+    cluster.busy()                                         # who runs there, beside sshd
 
 `disk` is a file system of each host's own: whoever expects a file of another host there does not find it.
 """

@@ -1,109 +1,275 @@
-"""One run on two hosts that share nothing but the store, whoever starts its ranks."""
+"""One run on two hosts that share nothing but the store, whoever starts its ranks; and how it ends."""
 
 from __future__ import annotations
 
 import os
+import shlex
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from builders import write_woven_dataset
-from netns import Network, virtual_hosts
+from launch_world import END_SECONDS, World, finish, launch_world, until
 from servers import S3Server
-from ssh_hosts import REPOSITORY, SshHosts, ssh_hosts
+from ssh_hosts import REPOSITORY
 from training_runs import column
+
+from weave_train.numbers import read_metrics
 
 pytestmark = [
     pytest.mark.process,
     pytest.mark.server,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(3000),
     pytest.mark.xdist_group("launch"),
 ]
 
-STEPS = 6
-
-
-@dataclass(frozen=True)
-class World:
-    """Two hosts with sshd, a third to start from, a bucket with a data set."""
-
-    network: Network
-    cluster: SshHosts
-    bucket: str
-    environment: dict[str, str]
-    folder: Path
-
-    @property
-    def manifest(self) -> str:
-        return f"s3://{self.bucket}/woven/l4/manifest.json"
-
-    def flags(self, run_id: str, *extra: str) -> list[str]:
-        """Nine rows a batch, two a micro-step; checkpoints in the bucket, all else on a host's own disk."""
-        return [
-            *("--dataset.manifest", self.manifest, "--model.type", "tiny", "--num_workers", "1"),
-            *("--model.finetune_global_batch_size", "9", "--model.finetune_per_device_batch_size", "2"),
-            *("--max_steps", str(STEPS), "--zero_stage", "2", "--num_threads", "1"),
-            *("--run_root_dir", str(self.cluster.disk), "--run_id", run_id),
-            *("--checkpoint.uri", f"s3://{self.bucket}/runs/{run_id}"),
-            *extra,
-        ]
-
-    def launch(self, launcher: str, run_id: str, *extra: str) -> subprocess.Popen[str]:
-        """Start on both hosts from the third."""
-        return self.cluster.launch(
-            self.network.hosts[2], ["--launcher", launcher, *self.flags(run_id, *extra)], self.environment
-        )
-
-    def alone(self, run_id: str, *extra: str) -> Path:
-        """The same run here, without a launcher between; its directory."""
-        done = subprocess.run(
-            [sys.executable, "-m", "weave_train", "pretrain", *self.flags(run_id, *extra)],
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **self.environment},
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return self.cluster.disk / run_id
-
-    def run_dir(self, run_id: str) -> Path:
-        """As the host of the first rank has it."""
-        return self.cluster.disk_of(self.network.hosts[0]) / run_id
+STEPS = "6"
+LONG = ("--max_steps", "30", "--save_every_steps", "2")
 
 
 @pytest.fixture(scope="module")
 def world(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("launch")
-    bucket = s3.new_bucket()
-    with (
-        virtual_hosts(3) as network,
-        network.store(s3) as environment,
-        ssh_hosts(network.hosts[:2], folder, disk=folder / "runs") as cluster,
-    ):
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            write_woven_dataset(f"s3://{bucket}/woven", rows=75, clips_per_sample=2, frames_per_sample=4)
-        yield World(network, cluster, bucket, environment, folder)
+    with launch_world(s3, tmp_path_factory.mktemp("launch")) as made:
+        yield made
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    """Wait for the end of a run that goes well; what it printed."""
-    said, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors
-    return said
+@pytest.fixture(scope="module")
+def alone(world: World) -> Path:
+    return world.here("alone", "--max_steps", STEPS)
 
 
-def test_two_hosts_under_torchrun_give_the_run_of_one_process(world: World) -> None:
-    alone = world.alone("alone")
-    said = finish(world.launch("torchrun", "torchrun"))
+@pytest.fixture(scope="module")
+def two_here(world: World) -> Path:
+    return world.here("two-here", "--max_steps", STEPS, "--num_ranks", "2")
+
+
+@pytest.fixture(scope="module")
+def unbroken(world: World) -> Path:
+    """Thirty steps of two ranks that nobody disturbs."""
+    return world.here("unbroken", *LONG, "--num_ranks", "2")
+
+
+def assert_same(run_dir: Path, reference: Path, *, rel: float) -> None:
+    assert column(run_dir, "Step") == column(reference, "Step")
+    assert column(run_dir, "Ledger") == column(reference, "Ledger")
+    assert column(run_dir, "Loss (Raw)") == pytest.approx(column(reference, "Loss (Raw)"), rel=rel)
+
+
+def test_two_hosts_under_torchrun_give_the_run_of_one_process(world: World, alone: Path) -> None:
+    said = finish(world.launch("torchrun", "sampled", "--max_steps", STEPS))
     assert f"step {STEPS}, loss" in said
-    two = world.run_dir("torchrun")
-    assert len(column(two, "Step")) == STEPS
-    assert column(two, "Ledger") == column(alone, "Ledger")
-    assert column(two, "Loss (Raw)") == pytest.approx(column(alone, "Loss (Raw)"), rel=1e-4)
-    assert not any(world.cluster.busy().values())
+    assert_same(world.run_dir("sampled"), alone, rel=1e-4)
+    world.wait_until_idle()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torchrun", "deepspeed"])
+def test_as_many_ranks_elsewhere_round_alike_and_another_launcher_resumes_them(
+    world: World, alone: Path, two_here: Path, launcher: str
+) -> None:
+    finish(world.launch(launcher, launcher, "--max_steps", STEPS))
+    assert_same(world.run_dir(launcher), two_here, rel=1e-6)
+    assert_same(world.run_dir(launcher), alone, rel=1e-4)
+    # begun by one launcher on two hosts, ended by another on one, with the bucket in common
+    begun = f"begun-{launcher}"
+    finish(world.launch(launcher, begun, "--max_steps", STEPS, "--stop_after_steps", "3"))
+    assert len(read_metrics(world.run_dir(begun))) == 3
+    other = "deepspeed" if launcher == "torchrun" else "torchrun"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "weave_train", "launch", "--launcher", other, "--nproc_per_node", "2"),
+            *world.flags(begun, "--max_steps", STEPS),
+        ],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **world.environment},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    resumed = world.cluster.disk / begun
+    assert column(resumed, "Step") == [4, 5, 6]
+    assert column(resumed, "Ledger") == column(alone, "Ledger")[3:]
+    assert column(resumed, "Loss (Raw)") == pytest.approx(column(two_here, "Loss (Raw)")[3:], rel=1e-6)
+
+
+@pytest.mark.slow
+def test_deepspeed_with_its_own_hostfile_gives_the_same_run(world: World, two_here: Path) -> None:
+    pdsh = "/usr/bin/pdsh"
+    if not Path(pdsh).exists():
+        pytest.skip("needs pdsh: apt-get install pdsh")
+    tools, folder = Path(sys.executable).parent, world.cluster.folder
+    # what DeepSpeed passes on by itself is PYTHON* and NCCL_*; the rest is this file's
+    exports = {**world.environment, "OMP_NUM_THREADS": "1"}
+    (folder / "ds_env").write_text("".join(f"{name}={value}\n" for name, value in exports.items()))
+    ssh_options = shlex.split(world.cluster.ssh)[1:]
+    process = world.start.start(
+        [
+            *(str(tools / "deepspeed"), "--hostfile", str(world.cluster.hostfile()), "--no_ssh_check"),
+            *("--master_addr", world.network.hosts[0].address, "--module", "weave_train", "pretrain"),
+            *world.flags("pdsh", "--max_steps", STEPS),
+        ],
+        env={
+            **os.environ,
+            "PATH": f"{tools}:{os.environ['PATH']}",
+            "PYTHONPATH": str(REPOSITORY),
+            "DS_ACCELERATOR": "cpu",
+            "DS_ENV_FILE": str(folder / "ds_env"),
+            "PDSH_SSH_ARGS_APPEND": " ".join(ssh_options),
+        },
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    finish(process)
+    assert_same(world.run_dir("pdsh"), two_here, rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("launcher", "victim"), [("deepspeed", 1), ("torchrun", 0)])
+def test_a_killed_rank_ends_the_run_everywhere_and_the_same_command_goes_on(
+    world: World, unbroken: Path, launcher: str, victim: int
+) -> None:
+    run_id = f"killed-{launcher}"
+    process = world.launch(launcher, run_id, *LONG)
+    world.wait_for_steps(run_id, 5, process)
+    world.ranks_on(world.network.hosts[victim])[0].kill()
+    killed = time.monotonic()
+    process.communicate(timeout=END_SECONDS)
+    assert process.returncode not in (0, None)
+    world.wait_until_idle()
+    assert time.monotonic() - killed < END_SECONDS
+    assert len(read_metrics(world.run_dir(run_id))) < 30
+    finish(world.launch(launcher, run_id, *LONG))
+    assert_same(world.run_dir(run_id), unbroken, rel=1e-6)
+    # it began with what was saved, not anew
+    assert (
+        min(read_metrics(world.run_dir(run_id)), key=lambda line: line["Finetune/Step"])["Finetune/Step"] == 1
+    )
+
+
+@pytest.mark.slow
+def test_a_run_with_restarts_survives_a_killed_rank_by_itself(world: World, unbroken: Path) -> None:
+    process = world.launch("deepspeed", "restarted", *LONG, "--max_restarts", "1")
+    world.wait_for_steps("restarted", 5, process)
+    world.ranks_on(world.network.hosts[0])[0].kill()
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    assert "restart 1 of 1" in errors
+    assert_same(world.run_dir("restarted"), unbroken, rel=1e-6)
+    world.wait_until_idle()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("launcher", "number"), [("deepspeed", signal.SIGINT), ("torchrun", signal.SIGKILL)])
+def test_nothing_outlives_the_command_and_no_command_line_shows_a_secret(
+    world: World, launcher: str, number: signal.Signals
+) -> None:
+    run_id = f"{launcher}-{number.name}"
+    process = world.launch(launcher, run_id, *LONG)
+    world.wait_for_steps(run_id, 2, process)
+    shown = [
+        Path(f"/proc/{pid}/cmdline").read_bytes()
+        for host in world.network.hosts
+        for pid in host.process_ids()
+    ]
+    assert any(b"weave_train.hosts.agent" in words for words in shown)
+    assert not any(world.environment["AWS_SECRET_ACCESS_KEY"].encode() in words for words in shown)
+    process.send_signal(number)
+    process.communicate(timeout=END_SECONDS)
+    assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    world.wait_until_idle()
+    assert len(read_metrics(world.run_dir(run_id))) < 30
+
+
+@pytest.mark.slow
+def test_a_killed_agent_takes_its_ranks_and_the_other_host_with_it(world: World) -> None:
+    process = world.launch("torchrun", "no-agent", *LONG)
+    world.wait_for_steps("no-agent", 2, process)
+    rank = world.ranks_on(world.network.hosts[1])[0]
+    agent = next(p for p in rank.parents() if "weave_train.hosts.agent" in p.cmdline())
+    agent.kill()
+    process.communicate(timeout=END_SECONDS)
+    assert process.returncode not in (0, None)
+    world.wait_until_idle()
+
+
+@pytest.mark.slow
+def test_sigterm_saves_on_both_hosts_and_the_same_command_goes_on(world: World, unbroken: Path) -> None:
+    run_id, flags = "terminated", ("--max_steps", "30")
+    process = world.launch("deepspeed", run_id, *flags)
+    world.wait_for_steps(run_id, 3, process)
+    process.send_signal(signal.SIGTERM)
+    finish(process)
+    assert 3 <= len(read_metrics(world.run_dir(run_id))) < 30
+    finish(world.launch("torchrun", run_id, *flags))
+    assert_same(world.run_dir(run_id), unbroken, rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["deepspeed", "torchrun"])
+def test_a_ranks_own_exit_code_comes_through(world: World, alone: Path, launcher: str) -> None:
+    process = world.launch(
+        launcher, "alone", "--max_steps", STEPS, "--resume", "never", "--max_restarts", "3"
+    )
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 2, errors
+    assert "resume: never" in errors
+    assert "restart" not in errors
+    world.wait_until_idle()
+
+
+@pytest.mark.slow
+def test_a_host_that_can_not_be_reached_is_named_and_the_other_is_left_alone(world: World) -> None:
+    hosts = world.cluster.folder / "with-nobody"
+    hosts.write_text("host0 slots=1\nnobody slots=1\n")
+    process = world.start.start(
+        [
+            *(
+                sys.executable,
+                "-m",
+                "weave_train",
+                "launch",
+                "--launcher",
+                "torchrun",
+                "--hostfile",
+                str(hosts),
+            ),
+            *("--ssh", world.cluster.ssh, *world.flags("unreachable", "--max_steps", STEPS)),
+        ],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 3
+    assert "hosts: nobody did not answer" in errors
+    world.wait_until_idle()
+
+
+@pytest.mark.slow
+def test_hosts_that_are_started_one_by_one_find_each_other(world: World, two_here: Path) -> None:
+    first, second = world.network.hosts[:2]
+    processes = [
+        host.start(
+            [
+                *(sys.executable, "-m", "weave_train", "launch", "--launcher", "torchrun"),
+                *("--nproc_per_node", "1", "--nnodes", "2", "--rdzv_endpoint", f"{first.address}:29400"),
+                *world.flags("rendezvous", "--max_steps", STEPS),
+            ],
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **world.environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for host in (first, second)
+    ]
+    for process in processes:
+        finish(process)
+    # these see this machine's disk; either may have been the first rank
+    assert_same(world.cluster.disk / "rendezvous", two_here, rel=1e-6)
+    until(lambda: not any(world.cluster.busy().values()))
