@@ -105,13 +105,13 @@ def _torch_config(config: PretrainConfig, *, backend: str) -> Any:
     timeout_s, interface = int(config.watch.collective_timeout_s), config.network_interface
     plain = TorchConfig(backend=backend, timeout_s=timeout_s)
 
-    class Backend(plain.backend_cls):  # type: ignore[misc,name-defined]  # what Ray gives
+    class Backend(plain.backend_cls):
         def on_start(self, worker_group: Any, backend_config: Any) -> None:
             first = worker_group.execute_single(0, _own_address)
             worker_group.execute(_choose_interface, interface, first)
             super().on_start(worker_group, backend_config)
 
-    class Config(TorchConfig):  # type: ignore[misc]  # Ray ships no types
+    class Config(TorchConfig):
         @property
         def backend_cls(self) -> type:
             return Backend
