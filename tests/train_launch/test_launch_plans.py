@@ -103,7 +103,7 @@ def test_variables_travel_by_name_and_not_those_of_this_machine(monkeypatch) -> 
     ("arguments", "problem"),
     [
         (["--launcher", "torchrun"], "hostfile: give one, or --nproc_per_node"),
-        (["--launcher", "ray"], "num_ranks: give it"),
+        (["--launcher", "ray"], "num_ranks: required"),
         (["--launcher", "torchrun", "--nproc_per_node", "2", "--nnodes", "2"], "--rdzv_endpoint HOST:PORT"),
         (
             ["--launcher", "torchrun", "--nproc_per_node", "2", "--nnodes", "2", "--rdzv_endpoint", "host"],

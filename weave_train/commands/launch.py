@@ -67,13 +67,17 @@ def launch(
     export: Annotated[
         list[str] | None, typer.Option(help="Variable to pass on; AWS_*, HF_* ... are.")
     ] = None,
+    max_restarts: Annotated[
+        int, typer.Option("--max_restarts", min=0, help="Times a failed run is started anew.")
+    ] = 0,
     show: Annotated[bool, typer.Option("--show", help="Print what would be started, start nothing.")] = False,
 ) -> None:
     """Start ranks and end with their exit code."""
-    config = pretrain_config(context.args)
     if launcher == "ray":
-        _on_ray(config, show=show)
+        words = ["--launcher", "ray", "--max_restarts", str(max_restarts)]
+        _on_ray(pretrain_config([*context.args, *words]), show=show)
         return
+    config = pretrain_config(context.args)
     from weave_train.hosts.connection import Reach
     from weave_train.hosts.fan_out import Job, planned, run_on_hosts
     from weave_train.hosts.hostfile import Host, read_hostfile
@@ -107,7 +111,7 @@ def launch(
         master_address=master_addr,
         master_port=master_port,
         exports=tuple(export or ()),
-        max_restarts=config.max_restarts,
+        max_restarts=max_restarts,
     )
     if show:
         print("\n".join(planned(job)))
@@ -118,8 +122,7 @@ def launch(
 
 
 def _on_ray(config: PretrainConfig, *, show: bool) -> None:
-    if config.num_ranks is None:
-        raise ConfigError("num_ranks: give it; --launcher ray starts as many", origin="command line")
+    assert config.num_ranks is not None  # or its settings were refused
     if show:
         print(
             f"ray: {config.num_ranks} workers at {os.environ.get('RAY_ADDRESS', 'a cluster of this machine')}"
@@ -127,7 +130,7 @@ def _on_ray(config: PretrainConfig, *, show: bool) -> None:
         return
     from weave_train.commands.ranks import start_ranks
 
-    start_ranks(config.model_copy(update={"launcher": "ray"}), num_ranks=config.num_ranks)
+    start_ranks(config, num_ranks=config.num_ranks)
 
 
 def _meeting(launcher: str, nnodes: int, endpoint: str | None, name: str) -> Rendezvous | None:
@@ -157,7 +160,5 @@ def _settings(config: PretrainConfig) -> str:
     if threads is None and chosen.isdecimal() and int(chosen) > 0:
         threads = int(chosen)
     return pretrain_yaml(
-        config.model_copy(
-            update={"num_ranks": None, "launcher": "local", "max_restarts": 0, "num_threads": threads}
-        )
+        config.model_copy(update={"num_ranks": None, "launcher": "local", "num_threads": threads})
     )

@@ -72,7 +72,7 @@ def _stage_problems(config: PretrainConfig) -> list[str]:
     if config.launcher == "ray" and config.num_ranks is None:
         found.append("num_ranks: required with --launcher ray: how many workers Ray Train starts")
     if config.max_restarts and config.launcher != "ray":
-        found.append("max_restarts: only --launcher ray starts ranks anew")
+        found.append("max_restarts: only --launcher ray and weave-train launch start ranks anew")
     return found
 
 
