@@ -14,7 +14,7 @@ import psutil
 import pytest
 from host_builds import NUM_CLIPS, manifest_hash, num_parts, wait_until, write_config
 from netns import virtual_hosts
-from ray_hosts import RayHosts, ray_hosts
+from ray_hosts import RAY, RayHosts, ray_hosts
 from servers import S3Server
 
 pytestmark = [pytest.mark.server, pytest.mark.process, pytest.mark.xdist_group("hosts")]
@@ -81,6 +81,53 @@ def test_a_submitted_build_works_on_both_hosts_and_gives_the_manifest_of_one_pro
     assert f"weave-data build {config.name}" in listed
     for secret in (s3.secret_key, cluster.environment["RAY_AUTH_TOKEN"]):
         assert secret not in listed + done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_plain_ray_job_submit_of_a_build_does_as_well(
+    cluster: RayHosts, source: str, s3: S3Server, tmp_path: Path, hash_of_one_process: str
+) -> None:
+    config, output = write_config(tmp_path, source, s3)
+    words = ["--address", cluster.dashboard, "--working-dir", str(tmp_path), "--runtime-env", RUNTIME_ENV]
+    done = cluster.run(
+        [RAY, "job", "submit", *words, "--", "weave-data", "build", config.name], timeout=DEADLINE_SECONDS
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert manifest_hash(output) == hash_of_one_process
+
+
+@pytest.mark.slow
+def test_the_exit_code_of_the_build_is_the_exit_code_here(
+    cluster: RayHosts, source: str, s3: S3Server, tmp_path: Path
+) -> None:
+    config, output = write_config(tmp_path, source, s3)
+    lost = submit(cluster, config, f"source.catalog={source}/nowhere.csv")
+    assert lost.returncode == 3, lost.stdout + lost.stderr
+    assert "nowhere.csv" in lost.stdout
+    assert submit(cluster, config, "source.limt=3").returncode == 2
+    assert submit(cluster, config, "output=woven").returncode == 2
+    refused = submit(cluster, config, RAY_AUTH_TOKEN="wrong")
+    assert refused.returncode == 3
+    assert "refuses us" in refused.stderr
+    away = cluster.run(
+        ["weave-data", "submit", str(config), "--address", f"{cluster.dashboard}1"], timeout=DEADLINE_SECONDS
+    )
+    assert away.returncode == 3
+    assert "no Ray job server answers" in away.stderr
+    assert num_parts(output) == 0
+
+
+@pytest.mark.slow
+def test_a_job_that_nobody_waits_for_goes_on(
+    cluster: RayHosts, source: str, s3: S3Server, tmp_path: Path
+) -> None:
+    config, output = write_config(tmp_path, source, s3)
+    done = submit(cluster, config, "--limit", "4", "--no-wait")
+    assert done.returncode == 0, done.stderr
+    follow = done.stdout.splitlines()[0].removeprefix("follow it: ")
+    followed = cluster.run(follow.split(), timeout=DEADLINE_SECONDS)
+    assert "files written" in followed.stdout
+    assert num_parts(output) == 4
 
 
 @pytest.mark.slow
