@@ -105,7 +105,7 @@ def _torch_config(config: PretrainConfig, *, backend: str) -> Any:
     timeout_s, interface = int(config.watch.collective_timeout_s), config.network_interface
     plain = TorchConfig(backend=backend, timeout_s=timeout_s)
 
-    class Backend(plain.backend_cls):
+    class Backend(plain.backend_cls):  # type: ignore[name-defined]  # what Ray gives
         def on_start(self, worker_group: Any, backend_config: Any) -> None:
             first = worker_group.execute_single(0, _own_address)
             worker_group.execute(_choose_interface, interface, first)
