@@ -53,7 +53,7 @@ class DeepSpeedTrainer:
             raise ConfigError(f"num_workers: {num_workers}; training needs at least one process")
         if not isinstance(options.get("run_id"), str):
             raise ConfigError("run_id: required: the result is read from that run's directory")
-        flags = {**options, "dataset.manifest": manifest_uri}
+        flags = {**options, "dataset.manifest": manifest_uri, "num_ranks": num_workers}
         config = load_pretrain_config(list(flags.items()), origin="options")
         if config.launcher == "ray":
             from weave_train.ray_launch import run_on_ray
