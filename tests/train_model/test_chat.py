@@ -16,6 +16,7 @@ from test_loading import write_run
 from test_video import render
 from tiny_rows import jpeg
 
+from weave_data.foreign_text import visible
 from weave_train import cli
 from weave_train.chat import Chat
 from weave_train.config import ModelSettings
@@ -126,7 +127,7 @@ def test_generate_answers_about_what_it_is_given(
         with pytest.raises(SystemExit) as ended:
             cli.main()
         assert ended.value.code in (0, None)
-        assert capsys.readouterr().out == answers(vlm, frames, "What is it?")[0] + "\n"
+        assert capsys.readouterr().out == visible(answers(vlm, frames, "What is it?")[0]) + "\n"
 
 
 @pytest.mark.process
