@@ -171,6 +171,6 @@ def test_a_pipe_is_answered_line_by_line(vlm: VideoLanguageModel, tmp_path: Path
     )
     assert done.returncode == 0, done.stderr
     expected = answers(vlm, [RED, BLUE], "What is it?", "And \ufffd why\x07?")
-    assert done.stdout.decode() == "".join(f"{text}\n" for text in expected)
+    assert done.stdout.decode() == "".join(f"{visible(text)}\n" for text in expected)
     assert b"there is no file 'none.mp4'" in done.stderr
     assert b"Traceback" not in done.stderr
