@@ -55,7 +55,9 @@ def train(config: PretrainConfig, launch: Launch) -> RunResult:
         while run.step < stop_step and not is_stopped:
             report, is_stopped = train_step(run, stop, watch)
             loss = loss if report.was_skipped else report.loss
-            tell(replace(report, validation=_validate(run, watch)))
+            validation = _validate(run, watch)
+            if run.claim is None or run.claim.holds:  # else metrics.jsonl is somebody else's by now
+                tell(replace(report, validation=validation))
             if run.step == stop_step or is_stopped or _is_save_step(run):
                 watch.enter("save", step=run.step)
                 save_run(run)
@@ -140,6 +142,8 @@ def train_step(
 
 def _rows(run: PreparedRun) -> tuple[list[EncodedRow], WeaveError | None]:
     try:
+        if run.claim is not None:
+            run.claim.check()
         run.writer.check()
         return run.feed.batch(run.step), None
     except WeaveError as error:

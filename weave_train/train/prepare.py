@@ -27,6 +27,7 @@ from weave_train.models.parts import PARTS
 from weave_train.models.tokenizer import load_tokenizer, resolve_tokenizer, save_tokenizer
 from weave_train.order import BatchOrder, rank_slots
 from weave_train.rows.batch import EncodedRow, make_row
+from weave_train.train.claim import Claim
 from weave_train.train.data import TrainingData, open_data, sample_texts
 from weave_train.train.meter import StepMeter
 from weave_train.train.optimizer_state import check_optimizer, optimizer_id
@@ -66,6 +67,7 @@ class PreparedRun:
         ledger: Hash chain over the sample ids of those steps.
         skipped_steps: Of `step`, those whose loss or gradients were not finite.
         save_seconds: For which this process stood still for checkpoints, as far as reported.
+        claim: The first rank's, on `run_dir`.
     """
 
     config: PretrainConfig
@@ -87,6 +89,7 @@ class PreparedRun:
     ledger: str
     skipped_steps: int = 0
     save_seconds: float = 0.0
+    claim: Claim | None = None
 
 
 def prepare_run(config: PretrainConfig, launch: Launch, *, is_dry: bool = False) -> PreparedRun:
@@ -120,6 +123,8 @@ def prepare_run(config: PretrainConfig, launch: Launch, *, is_dry: bool = False)
 
     init_process_group(launch, timeout_seconds=config.watch.collective_timeout_s)
     agree(checkpoint.uri if checkpoint else None, launch, what="which checkpoint to resume")
+    # before minutes go into the model: whoever trains in this directory yet ends with its step
+    claim = Claim(run_dir) if launch.is_first and not is_dry else None
     past = checkpoint or donor
     if is_dry:
         tokenizer = _known_tokenizer(past) or _new_tokenizer(config, settings, data)
@@ -194,6 +199,7 @@ def prepare_run(config: PretrainConfig, launch: Launch, *, is_dry: bool = False)
         step=checkpoint.step if checkpoint else 0,
         ledger=checkpoint.state["data"]["ledger"] if checkpoint else "",
         skipped_steps=checkpoint.state.get("skipped_steps", 0) if checkpoint else 0,
+        claim=claim,
     )
 
 

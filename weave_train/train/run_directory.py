@@ -1,6 +1,7 @@
 """One run's directory: what lies where, and the files that are written once.
 
 config.json, config.yaml   section `model` (ModelSettings), every flag, the data set, versions
+runner.json                who trains here; see `train.claim`
 metrics.jsonl, loss.png    one line and one point a step
 tokenizer/, language/        what the model is rebuilt from, weights apart
 frozen/, checkpoints/        weights, unless --checkpoint.uri says where else; see `checkpoint.layout`

@@ -1,0 +1,74 @@
+"""A run directory belongs to whoever started on it last.
+
+    start -> runner.json = a fresh token, host, process, time
+    step  -> the token is still there? else this run ends
+
+No lock: a lock that a killed run left behind would have to be broken by hand, and file systems that clusters
+share don't all honour one. The newer start wins, because it is the one that somebody is waiting for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+from weave_data.errors import TrainingError
+
+__all__ = ["Claim"]
+
+
+class Claim:
+    """Of the first rank, on its run's directory.
+
+    Args:
+        run_dir: Of the run; made when it is not there.
+
+    Raises:
+        OSError: `runner.json` can't be written.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._path = run_dir / "runner.json"
+        self._token = secrets.token_hex(16)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        values = {
+            "token": self._token,
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        draft = run_dir / f"runner-{self._token}.tmp"
+        draft.write_text(json.dumps(values) + "\n", encoding="utf-8")
+        draft.replace(self._path)
+
+    @property
+    def holds(self) -> bool:
+        """Whether nobody started on the directory since."""
+        return self._holder().get("token") == self._token
+
+    def check(self) -> None:
+        """Call before every step.
+
+        Raises:
+            TrainingError: Somebody else started on the directory; the message says who.
+        """
+        holder = self._holder()
+        if holder.get("token") != self._token:
+            process, host, started = (holder.get(name, "?") for name in ("process", "host", "started"))
+            raise TrainingError(
+                f"{self._path.parent}: process {process} on {host} started the same run at {started} and "
+                "goes on with it, so this one ends; its complete checkpoints stay. For two runs give each "
+                "its --run_id"
+            )
+
+    def _holder(self) -> dict[str, object]:
+        try:
+            values = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            # taken away or not readable just now: nobody else is known to run here
+            return {"token": self._token}
+        return values if isinstance(values, dict) else {"token": self._token}
