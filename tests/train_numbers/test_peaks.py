@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import mmap
-
 import math
+import mmap
 
 import pytest
 import torch
