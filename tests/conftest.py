@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from servers import S3Server, S3UnavailableError, running_s3, start_s3, stop_s3
 
@@ -24,6 +25,10 @@ ENVIRONMENT = {
     "AWS_EC2_METADATA_DISABLED": "true",  # missing credentials are missing, not asked for elsewhere
     "MPLBACKEND": "agg",
 }
+
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is not a failure
+hypothesis.settings.load_profile("any machine")
 
 
 def _is_worker(config: pytest.Config) -> bool:
