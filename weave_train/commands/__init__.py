@@ -1,4 +1,8 @@
-"""Commands of `weave-train` that ask a model (generate, chat, serve) and that starts ranks (launch).
+"""Commands of `weave-train` in files of their own.
 
-flags    what several commands take       ranks    how local and Ray ranks are started
+ask, serve   generate, chat and serve: asking a stored model
+launch       starts ranks on several hosts
+doctor       looks before a run whether it has what it needs
+flags        what several commands take
+ranks        how local and Ray ranks are started
 """

@@ -48,7 +48,7 @@ class Claim:
     @property
     def holds(self) -> bool:
         """Whether nobody started on the directory since."""
-        return self._holder().get("token") == self._token
+        return self._holder() is None
 
     def check(self) -> None:
         """Call before every step.
@@ -57,7 +57,7 @@ class Claim:
             TrainingError: Somebody else started on the directory; the message says who.
         """
         holder = self._holder()
-        if holder.get("token") != self._token:
+        if holder is not None:
             process, host, started = (holder.get(name, "?") for name in ("process", "host", "started"))
             raise TrainingError(
                 f"{self._path.parent}: process {process} on {host} started the same run at {started} and "
@@ -65,10 +65,11 @@ class Claim:
                 "its --run_id"
             )
 
-    def _holder(self) -> dict[str, object]:
+    def _holder(self) -> dict[str, object] | None:
+        """Who started since; None where nobody is known to have."""
         try:
             values = json.loads(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            # taken away or not readable just now: nobody else is known to run here
-            return {"token": self._token}
-        return values if isinstance(values, dict) else {"token": self._token}
+            return None  # taken away, or not readable just now
+        is_other = isinstance(values, dict) and values.get("token") != self._token
+        return values if is_other else None
