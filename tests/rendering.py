@@ -7,10 +7,11 @@ number is the position in *presentation* order of the rendered stream, before an
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -95,7 +96,10 @@ def render_video(rendering: Rendering, draw: Callable[[int], npt.NDArray[np.uint
     """
     os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder writes to the terminal otherwise
     sink = io.BytesIO()
-    with av.open(sink, "w", format=rendering.container, options=rendering.container_options) as output:
+    with (
+        _same_scheduling(),
+        av.open(sink, "w", format=rendering.container, options=rendering.container_options) as output,
+    ):
         stream = output.add_stream(rendering.codec, rate=rendering.fps)
         _set_up(stream, rendering)
         for number in range(rendering.num_frames):
@@ -103,6 +107,20 @@ def render_video(rendering: Rendering, draw: Callable[[int], npt.NDArray[np.uint
             output.mux(stream.encode(_coded_frame(rendering, number, rgb)))
         output.mux(stream.encode(None))
     return sink.getvalue()
+
+
+@contextlib.contextmanager
+def _same_scheduling() -> Iterator[None]:
+    """Give the calling thread its scheduling back.
+
+    As root, the AV1 encoder makes the thread that opens it real-time (SCHED_FIFO 99), and what that thread
+    starts from then on inherits it: on two cores a test worker and its ranks then starve all servers.
+    """
+    policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameter)
 
 
 def audio_only_bytes(*, container: str = "mp4", codec: str = "aac") -> bytes:
