@@ -43,17 +43,22 @@ class FrameAsk:
         policy: `linspace`, `segment-center` or `fps`.
         count: k, at least 1.
         rate: Frames per second of policy `fps`; None for the others.
+        span_seconds: Only frames presented in [start, stop), counted from the first one; at least one frame
+            near its start is there. None takes the whole clip.
     """
 
     policy: Policy
     count: int
     rate: float | None = None
+    span_seconds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ValueError(f"asked for {self.count} frames; ask for at least 1")
         if (self.rate is not None) != (self.policy == "fps") or (self.rate is not None and self.rate <= 0):
             raise ValueError(f"rate {self.rate}: policy fps, and only it, takes a rate above 0")
+        if self.span_seconds is not None and not 0 <= self.span_seconds[0] < self.span_seconds[1]:
+            raise ValueError(f"span {self.span_seconds}: must start at 0 or later and stop after its start")
 
     def indices(self, num_source_frames: int, source_seconds: float) -> npt.NDArray[np.int32]:
         """The asked frames of one clip.
@@ -91,11 +96,30 @@ class FrameAsk:
                 f"asked for {self.count} frames of {lengths.min()}; both must be at least 1, "
                 "reject clips without frames first"
             )
+        seconds = np.asarray(source_seconds, dtype=np.float32)
+        first, lengths, seconds = self._within_span(lengths, seconds)
         steps = np.arange(self.count, dtype=np.int64)
         indices = np.minimum(steps[None], lengths[:, None] - 1).astype(np.int32)
         is_long = lengths >= self.count
-        indices[is_long] = self._of_long_clips(lengths[is_long], np.asarray(source_seconds)[is_long], steps)
-        return indices
+        indices[is_long] = self._of_long_clips(lengths[is_long], seconds[is_long], steps)
+        return indices + first[:, None]
+
+    def _within_span(
+        self, lengths: npt.NDArray[np.int64], seconds: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """First frame, count and seconds of the asked part: 9 frames in 2 s, [1, 2) -> 4, 4, .75."""
+        if self.span_seconds is None:
+            return np.zeros(len(lengths), dtype=np.int32), lengths, seconds
+        last = (lengths - 1).astype(np.float64)
+        spread = np.maximum(seconds.astype(np.float64), 1e-9)
+        start, stop = (
+            np.minimum(np.ceil(edge * last / spread / _ROUNDING), 2.0**53).astype(np.int64)
+            for edge in self.span_seconds
+        )
+        first = np.minimum(start, lengths - 1)
+        within = np.maximum(np.minimum(stop, lengths) - first, 1)
+        share = (within - 1) / np.maximum(last, 1.0)
+        return first.astype(np.int32), within, (seconds * share).astype(np.float32)
 
     def _of_long_clips(
         self, lengths: npt.NDArray[np.int64], seconds: npt.NDArray[Any], steps: npt.NDArray[np.int64]
@@ -117,12 +141,18 @@ class FrameAsk:
     def to_json(self) -> dict[str, Any]:
         """Plain dict for keys and messages."""
         values: dict[str, Any] = {"policy": self.policy, "count": self.count}
-        return values if self.rate is None else {**values, "rate": self.rate}
+        if self.rate is not None:
+            values["rate"] = self.rate
+        if self.span_seconds is not None:
+            values["span_seconds"] = list(self.span_seconds)
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> FrameAsk:
         """Inverse of `to_json`."""
-        return cls(values["policy"], values["count"], values.get("rate"))
+        span = values.get("span_seconds")
+        rate = values.get("rate")
+        return cls(values["policy"], values["count"], rate, None if span is None else (span[0], span[1]))
 
 
 GRID = FrameAsk("linspace", 32)

@@ -10,6 +10,7 @@
     train                        a run from its configuration to its last step
     doctor                       what a run needs, looked at before it on every host
     exports                      weights in the forms that other programs load
+    evaluate                     how well a stored model answers benchmarks' questions
     chat, serve, commands        asking a stored model on the terminal, over HTTP
     placement, overseer          what a rank sets up on its machine; whom it ends with
     launch, plugin, hosts, cli   how a run is started: here, by Ray, on several hosts

@@ -19,6 +19,7 @@ from weave_data.foreign_text import redact, visible
 from weave_train.commands.ask import chat, generate
 from weave_train.commands.doctor import HELP as DOCTOR_HELP
 from weave_train.commands.doctor import doctor
+from weave_train.commands.evaluate import compare, evaluate
 from weave_train.commands.flags import pretrain_config
 from weave_train.commands.launch import HELP as LAUNCH_HELP
 from weave_train.commands.launch import launch
@@ -202,7 +203,7 @@ app.command(help=DOCTOR_HELP, context_settings={"allow_extra_args": True, "ignor
     doctor
 )
 
-for _command in (generate, chat, serve):
+for _command in (generate, chat, serve, evaluate, compare):
     app.command()(_command)
 
 

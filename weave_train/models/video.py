@@ -7,7 +7,9 @@ the model was taught with frames that went through that JPEG.
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from weave_data.decode.decoder import load_decoder
 from weave_data.decode.isolation import IsolatedDecoder, LostClipError
@@ -68,13 +70,29 @@ class VideoReader:
         )
         self._lock = threading.Lock()
 
-    def read(self, data: bytes) -> list[bytes]:
+    def read(
+        self,
+        data: bytes,
+        *,
+        num_frames: int | None = None,
+        policy: Literal["linspace", "segment-center"] | None = None,
+        span_seconds: tuple[float, float] | None = None,
+    ) -> list[bytes]:
         """Sample a video as the run's data set was sampled; one at a time.
+
+        Args:
+            data: The video file.
+            num_frames: Instead of the run's.
+            policy: Instead of the run's.
+            span_seconds: Only this part of it, [start, stop) after its first frame.
 
         Raises:
             SourceError: It is no video that can be decoded within the limits.
         """
-        ask = _ask(self._settings, None)
+        ask = _ask(self._settings, num_frames)
+        if policy is not None:
+            ask = FrameAsk(policy, ask.count)
+        ask = replace(ask, span_seconds=span_seconds)
         try:
             with self._lock:
                 clip = self._decoder.decode(data, ClipJob((ask,)))
@@ -101,7 +119,7 @@ def _picture(settings: ModelSettings) -> PictureFormat:
 
 def _in_order(clip: ClipFrames, ask: FrameAsk) -> list[bytes]:
     by_index = {index: frame for index, _, frame in clip.frames}
-    if ask.policy == "linspace":
+    if ask.policy == "linspace" and ask.span_seconds is None:
         indices = linspace_indices(clip.source_frames, ask.count)
     else:
         indices = ask.indices(clip.source_frames, clip.source_seconds)

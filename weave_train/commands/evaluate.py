@@ -1,0 +1,184 @@
+"""`weave-train evaluate` and `weave-train compare`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from weave_data.errors import ConfigError
+from weave_data.foreign_text import visible
+from weave_train.commands.ask import Model, NumFrames, Token
+
+if TYPE_CHECKING:
+    from weave_train.evaluate.run import Evaluation
+    from weave_train.evaluate.tasks.catalog import Task
+
+__all__ = ["compare", "evaluate"]
+
+
+def evaluate(
+    model: Model,
+    *,
+    task: Annotated[str, typer.Option(help="videomme, nextqa, mvbench, questions, ...; several by comma.")],
+    data: Annotated[str, typer.Option(help="Folder or URI with question files and videos.")],
+    to: Annotated[
+        Path | None, typer.Option(help="Folder of results; default: RUN/evaluations/step-<n>.")
+    ] = None,
+    num_frames: NumFrames = None,
+    modes: Annotated[
+        str, typer.Option(help="What is seen: frames, blind, center; random guesses.")
+    ] = "frames,blind",
+    num_ranks: Annotated[
+        int, typer.Option("--num-ranks", "--num_ranks", min=1, help="Processes on this machine.")
+    ] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", "--batch_size", min=1)] = 8,
+    generate: Annotated[
+        bool, typer.Option(help="Answer choices in writing, too, not by likelihood alone.")
+    ] = True,
+    max_lost: Annotated[
+        float,
+        typer.Option("--max-lost", "--max_lost", min=0.0, max=1.0, help="Share of rows without answer."),
+    ] = 0.01,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of guesses.")] = 7,
+    wordnet: Annotated[Path | None, typer.Option(help="Folder of WordNet, for WUPS.")] = None,
+    hf_token: Token = None,
+) -> None:
+    """Ask a stored model a benchmark's questions; a killed evaluation goes on with the same command."""
+    from weave_train.evaluate.run import Evaluation, check_modes
+    from weave_train.evaluate.tasks.catalog import find_task
+    from weave_train.evaluate.weights import default_folder, weights_name
+
+    tasks = [find_task(name.strip()) for name in task.split(",") if name.strip()]
+    if not tasks:
+        raise ConfigError("task: required, e.g. --task questions", origin="command line")
+    evaluation = Evaluation(
+        model=model,
+        weights=weights_name(model),
+        data=data,
+        to=to if to is not None else default_folder(model),
+        modes=check_modes([mode.strip() for mode in modes.split(",") if mode.strip()]),
+        num_frames=num_frames,
+        batch_size=batch_size,
+        generates=generate,
+        max_lost=max_lost,
+        limit=limit,
+        seed=seed,
+        wordnet=wordnet,
+    )
+    if num_ranks > 1 and "RANK" not in os.environ:
+        _start(evaluation, tasks, num_ranks, hf_token)
+        for each in tasks:
+            _print(json.loads((evaluation.to / each.name / "results.json").read_text(encoding="utf-8")))
+        return
+    _answer(evaluation, tasks, hf_token)
+
+
+def _start(evaluation: Evaluation, tasks: Sequence[Task], num_ranks: int, hf_token: str | None) -> None:
+    from weave_train.plugin import run_ranks
+
+    flags: dict[str, Any] = {
+        "--task": ",".join(task.name for task in tasks),
+        "--data": evaluation.data,
+        "--to": evaluation.to,
+        "--modes": ",".join(evaluation.modes),
+        "--num-frames": evaluation.num_frames,
+        "--batch-size": evaluation.batch_size,
+        "--max-lost": evaluation.max_lost,
+        "--limit": evaluation.limit,
+        "--seed": evaluation.seed,
+        "--wordnet": evaluation.wordnet,
+        "--hf-token": hf_token,
+    }
+    words = [str(word) for flag in flags.items() if flag[1] is not None for word in flag]
+    words.append("--generate" if evaluation.generates else "--no-generate")
+    code = run_ranks(
+        [sys.executable, "-m", "weave_train", "evaluate", evaluation.model, *words], num_ranks=num_ranks
+    )
+    if code:
+        sys.exit(code if code > 0 else 1)
+
+
+def _answer(evaluation: Evaluation, tasks: Sequence[Task], hf_token: str | None) -> None:
+    from weave_train.evaluate.run import evaluate_task
+    from weave_train.loading import load
+    from weave_train.overseer import PARENT_VARIABLE, leave_with_parent
+    from weave_train.placement import choose_threads
+
+    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size > 1:
+        leave_with_parent()
+        choose_threads(None)
+    vlm = load(evaluation.model, hf_token, num_frames=evaluation.num_frames, device=_device())
+    for task in tasks:
+        results = evaluate_task(
+            evaluation,
+            task,
+            vlm,
+            rank=rank,
+            world_size=world_size,
+            tell=_tell if rank == 0 else lambda _: None,
+        )
+        if results is not None and PARENT_VARIABLE not in os.environ:
+            _print(results)
+
+
+def _device() -> str | None:
+    import torch
+
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else None
+
+
+def _tell(line: str) -> None:
+    end = "\n" if not sys.stderr.isatty() else "\r"
+    print(line, end=end, file=sys.stderr, flush=True)
+
+
+def _print(results: Mapping[str, Any]) -> None:
+    for mode, found in results["modes"].items():
+        scores = ", ".join(
+            f"{name} {row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+            for name, row in found["scores"].items()
+        )
+        lost = sum(found["lost"].values())
+        print(f"{results['task']}, {mode}: {found['count']} questions, {lost} lost: {scores}")
+
+
+def compare(
+    ours: Annotated[Path, typer.Argument(metavar="A", help="Folder TO/<task> of an evaluation.")],
+    theirs: Annotated[Path, typer.Argument(metavar="B", help="Of another one, of the same questions.")],
+    *,
+    mode: Annotated[str, typer.Option(help="Of both.")] = "frames",
+    metric: Annotated[str | None, typer.Option(help="Default: likelihood, or the first both have.")] = None,
+) -> None:
+    """Compare two evaluations question by question: differences A - B with 95 % intervals."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from weave_train.evaluate.compare import compare as compare_folders
+    from weave_train.evaluate.run import check_modes
+
+    found = compare_folders(ours, theirs, mode=check_modes([mode])[0], metric=metric)
+    table = Table(f"{found.mode}, {found.metric}", "questions", "A", "B", "A - B", "95 % interval", "p")
+    for row in found.differences:
+        table.add_row(
+            "all" if row.tag is None else visible(row.tag),
+            f"{row.count:,}",
+            f"{row.ours:.3f}",
+            f"{row.theirs:.3f}",
+            f"{row.difference.mean:+.3f}",
+            f"{row.difference.low:+.3f} to {row.difference.high:+.3f}",
+            f"{row.p_value:.4f}",
+        )
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.print(table)
+    if found.num_unpaired:
+        console.print(
+            f"{found.num_unpaired} questions have an answer in one of the two only and are left out"
+        )

@@ -1,0 +1,78 @@
+"""A question about a video, as every task's reader gives it, whatever file it was published in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = ["LostQuestion", "Question", "QuestionSet", "Span", "Style"]
+
+Style = Literal["letters", "texts", "open"]
+"""How a question is put and scored.
+
+letters  options are listed as A, B, ... and a letter is asked for
+texts    options are not shown; each one's text is scored as the answer
+open     there are none; the answer is compared with references
+"""
+
+
+@dataclass(frozen=True)
+class Span:
+    """The part [start, stop) of a video that is asked about, in seconds after its first frame."""
+
+    start_seconds: float
+    stop_seconds: float
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question.
+
+    Attributes:
+        id: Unique within its task.
+        video: Name of its video below the task's data, often without suffix; None for text alone.
+        text: As published.
+        prompt: What the model is asked: built by the task from text and options.
+        options: In published order; empty where the question is open.
+        answer_index: Of the right option; None where the question is open.
+        references: Right answers of an open question.
+        style: See `Style`.
+        tags: What scores are told apart by: `{"duration": "short"}`.
+        span: None asks about the whole video.
+        folder: Where the published data set keeps its video; looked at first.
+        is_frames: Its video is published as a folder of frames.
+        frames_hz: Of such a folder: frames per second, for `span`.
+    """
+
+    id: str
+    video: str | None
+    text: str
+    prompt: str
+    options: tuple[str, ...] = ()
+    answer_index: int | None = None
+    references: tuple[str, ...] = ()
+    style: Style = "letters"
+    tags: Mapping[str, str] = field(default_factory=dict)
+    span: Span | None = None
+    folder: str = ""
+    is_frames: bool = False
+    frames_hz: float | None = None
+
+
+@dataclass(frozen=True)
+class LostQuestion:
+    """A row that can't be asked, or whose video can't be seen; `reason` is counted, `detail` is listed."""
+
+    id: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class QuestionSet:
+    """Questions of one task in published order, and rows that are none; `sha256` of the files they are in."""
+
+    questions: tuple[Question, ...]
+    lost: tuple[LostQuestion, ...]
+    sha256: str
