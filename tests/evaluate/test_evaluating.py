@@ -148,7 +148,7 @@ def test_lost_questions_are_counted_listed_and_too_many_fail(vlm: VideoLanguageM
         {"id": "odd", "video": "a.mp4", **good, "answer": "green"},
     ]
     lines = [json.dumps(row) for row in rows]
-    (data / "questions.jsonl").write_text("\n".join([*lines, '{"id": "half", '] + [""]))
+    (data / "questions.jsonl").write_text("\n".join([*lines, '{"id": "half", ', ""]))
     with pytest.raises(RejectLimitError, match=r"88\.9% of the rows have no answer"):
         evaluate_task(evaluation(data, tmp_path / "to", modes=("frames",)), QUESTIONS, vlm)
     results = json.loads((tmp_path / "to" / "questions" / "results.json").read_text())

@@ -214,7 +214,7 @@ def _publish(
         first = problems[0]
         raise RejectLimitError(
             f"{task.name}: {lost:.1%} of the rows have no answer, --max-lost is {evaluation.max_lost:.1%}; "
-            f"first: {first['id']}, {first['reason']}: {first['detail']}; all: {journal.folder / 'lost.jsonl'}"
+            f"first: {first['id']}, {first['reason']}: {first['detail']}; all: {journal.folder}/lost.jsonl"
         )
     return results
 
