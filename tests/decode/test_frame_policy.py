@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 from math import floor
 
@@ -122,3 +123,19 @@ def test_every_candidate_is_drawn_equally_often() -> None:
     table = random_sorted_table(np.full(8000, 32), 4, keys, seed=1, epoch=0)
     shares = np.bincount(table.ravel(), minlength=32) / 8000
     assert np.abs(shares - 4 / 32).max() < 0.02  # five standard deviations
+
+
+@pytest.mark.parametrize(
+    ("span", "expected"),
+    [((0.0, 2.0), [0, 3, 7]), ((0.0, 9.0), [0, 4, 8]), ((1.0, 2.0), [4, 5, 7]), ((1.9, 1.95), [8, 8, 8]),
+     ((5.0, 1e30), [8, 8, 8]), ((0.0, 0.01), [0, 0, 0])],
+)  # fmt: skip
+def test_a_span_takes_the_frames_presented_within_it(span, expected) -> None:
+    ask = FrameAsk("linspace", 3, span_seconds=span)
+    assert ask.indices(9, 2.0).tolist() == expected  # a frame every quarter of a second
+    assert FrameAsk.from_json(json.loads(json.dumps(ask.to_json()))) == ask
+
+
+def test_a_span_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="must start at 0 or later and stop after its start"):
+        FrameAsk("linspace", 3, span_seconds=(2.0, 1.0))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from weave_train.evaluate.answering import guess
 from weave_train.evaluate.asking_text import choice_prompt, first_letter, letter_or_text, strip_letter
+from weave_train.evaluate.question import Question
 
 OPTIONS = ["a red dot", "a blue box", "blue", "Nothing moves."]
 
@@ -75,3 +77,10 @@ def test_an_answer_chooses_what_it_says(answer: str, chosen: int | None) -> None
 )
 def test_the_papers_protocol_takes_the_first_letter_anywhere(answer: str, chosen: int | None) -> None:
     assert first_letter(answer, OPTIONS) == chosen
+
+
+def test_an_option_of_the_same_text_as_the_right_one_is_right() -> None:
+    question = Question("q", None, "?", "?", ("x", "y", "x"), answer_index=0)
+    right = [seed for seed in range(40) if guess(question, seed=seed).scores["generated"] == 1.0]
+    chosen = {guess(question, seed=seed).parsed for seed in right}
+    assert chosen == {0, 2}

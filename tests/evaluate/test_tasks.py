@@ -109,7 +109,7 @@ def test_mvbench_as_published() -> None:
         for question, row in zip(of_kind, rows, strict=True):
             assert question.options[question.answer_index or 0] == str(row["answer"]).strip()
             if "start" in row:
-                assert question.span == Span(row["start"], row["end"])
+                assert question.span == Span(row["start"], max(row["end"], row["start"] + 0.001))
 
 
 def test_activitynet_qa_as_published() -> None:
@@ -179,8 +179,7 @@ def test_options_that_are_numbers_are_meant_by_their_text() -> None:
         ({"options": ["x", "y"], "answer": "z"}, "answer 'z' is none of the options"),
         ({"options": ["x", "y"], "answer": 2}, "answer 2 is none of 0 to 1"),
         ({"options": ["x", "y"], "answer": True}, "answer True is none of the options"),
-        ({"options": ["x", "x"], "answer": "x"}, "answer 'x' is several of the options ['x', 'x']"),
-        ({"options": ["x"], "answer": 0}, "1 options; a choice has 2 to 26"),
+        ({"options": list("abcdefghijklmnopqrstuvwxyz1"), "answer": 0}, "27 options; a choice has 1 to 26"),
         ({"options": ["x", "y"]}, "no 'answer'"),
         ({"options": ["x", "y"], "answer": 0, "style": "open"}, "style 'open' with 2 options"),
         ({"answer": "x", "optoins": []}, "unknown field 'optoins'"),

@@ -60,3 +60,17 @@ def test_videos_of_strangers_give_the_same_frames(tmp_path: Path) -> None:
         assert len(reader.read(data)) == 4
     finally:
         reader.close()
+
+
+@pytest.mark.process
+def test_a_part_of_a_video_is_seen_alone(tmp_path: Path) -> None:
+    render(tmp_path / "clip.mp4", 20)  # 10 frames a second
+    data = (tmp_path / "clip.mp4").read_bytes()
+    reader = VideoReader(SETTINGS, timeout_seconds=60, memory_bytes=2**31)
+    try:
+        assert levels(reader.read(data, span_seconds=(0.5, 1.2))) == [5, 7, 9, 11]
+        assert levels(reader.read(data, num_frames=2, span_seconds=(1.0, 60.0))) == [10, 19]
+        assert levels(reader.read(data, num_frames=1, policy="segment-center")) == [10]
+        assert levels(reader.read(data, span_seconds=(50.0, 60.0))) == [19, 19, 19, 19]
+    finally:
+        reader.close()

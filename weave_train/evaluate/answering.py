@@ -190,14 +190,14 @@ def _answer(
 ) -> Answer:
     scores: dict[str, float] = {}
     if question.options and generated is not None:
-        scores["generated"] = float(parsed == question.answer_index)
+        scores["generated"] = _is_right(question, parsed)
     likeliest = None
     if likelihoods:
         likeliest = _first_highest([score.log_prob for score in likelihoods])
-        scores["likelihood"] = float(likeliest == question.answer_index)
+        scores["likelihood"] = _is_right(question, likeliest)
         if question.style == "texts":
             by_token = _first_highest([score.mean_log_prob for score in likelihoods])
-            scores["likelihood_per_token"] = float(by_token == question.answer_index)
+            scores["likelihood_per_token"] = _is_right(question, by_token)
     return Answer(
         id=question.id,
         mode=mode,
@@ -212,6 +212,13 @@ def _answer(
         scores=scores,
         tags=dict(question.tags),
     )
+
+
+def _is_right(question: Question, chosen: int | None) -> float:
+    """1.0 for the right option, or another of the same text."""
+    if chosen is None or question.answer_index is None:
+        return 0.0
+    return float(question.options[chosen] == question.options[question.answer_index])
 
 
 def _first_highest(values: Sequence[float]) -> int:

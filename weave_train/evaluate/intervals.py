@@ -76,7 +76,8 @@ def _by_group(
     if len(values) != len(groups) or not values:
         raise ValueError(f"{len(values)} values and {len(groups)} groups; both must be the same, at least 1")
     _, places = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
-    sums = np.bincount(places, weights=np.asarray(values, dtype=np.float64))
+    weights = np.asarray(values, dtype=np.float64)
+    sums = np.bincount(places, weights=weights).astype(np.float64)
     return sums, np.bincount(places).astype(np.float64)
 
 

@@ -60,7 +60,7 @@ def _is_unparsed(answer: Answer) -> bool:
 
 def _scores(answers: Sequence[Answer]) -> dict[str, Mapping[str, float]]:
     names = dict.fromkeys(name for answer in answers for name in answer.scores)
-    found = {}
+    found: dict[str, Mapping[str, float]] = {}
     for name in names:
         scored = [answer for answer in answers if name in answer.scores]
         interval = mean_interval([a.scores[name] for a in scored], [group_of(a) for a in scored])

@@ -202,7 +202,7 @@ def _publish(
     journal.write("answers.jsonl", "".join(lines))
     problems = [{"id": row.id, "reason": row.reason, "detail": row.detail} for row in asked.lost]
     problems += [
-        {"id": a.id, "reason": a.reason, "detail": (a.problem or "").partition(": ")[2]}
+        {"id": a.id, "reason": str(a.reason), "detail": (a.problem or "").partition(": ")[2]}
         for a in scored[seen]
         if a.problem is not None
     ]

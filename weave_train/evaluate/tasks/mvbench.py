@@ -37,6 +37,8 @@ MVBENCH_FOLDERS = {
 """Where each kind's videos lie in the published archives; the same name may lie in two of them."""
 
 _FRAMES_HZ = 3.0
+_INSTANT_SECONDS = 0.001
+"""What stands for a part without length: one question ends where it starts, and is asked about one frame."""
 _PLACES = ("json/{}.json", "{}.json", "mvbench/{}.json", "mvbench/json/{}.json")
 
 
@@ -98,6 +100,6 @@ def _span(row: Any) -> Span | None:
     if "start" not in row and "end" not in row:
         return None
     start, stop = float(row["start"]), float(row["end"])
-    if not 0 <= start < stop:
+    if not 0 <= start <= stop:
         raise BadRowError(f"start {start} and end {stop}: no part of a video")
-    return Span(start, stop)
+    return Span(start, max(stop, start + _INSTANT_SECONDS))

@@ -105,6 +105,7 @@ def _tempcompass_rows(files: TaskFiles, kinds: dict[str, str]) -> Iterator[tuple
 def _tempcompass(row_id: str, found: tuple[str, str, str, Any]) -> Question:
     kind, video, dimension, row = found
     published, answer = text_field(row, "question"), text_field(row, "answer")
+    options: tuple[str, ...]
     if kind == "yes_no":
         text, options = published, ("yes", "no")
         answer = answer.lower()
