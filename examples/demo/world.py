@@ -18,12 +18,12 @@ import argparse
 import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
+from encoding import Planes, encode_planes
 from numpy.typing import NDArray
 from shapes import SHAPES, Colour, draw_shape, ycbcr
 
@@ -40,7 +40,6 @@ __all__ = [
 ]
 
 Split = Literal["train", "heldout"]
-Planes = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
 
 COLOURS: Mapping[str, Colour] = MappingProxyType(
     {
@@ -189,27 +188,6 @@ def draw_frame(scene: Scene, *, world: World, centre: NDArray[np.float64]) -> Pl
     return y, cb, cr
 
 
-def _encode(path: Path, frames: Iterator[Planes], *, fps: int) -> None:
-    import av  # the world can be imported where nothing is encoded
-
-    # x264's macroblock tree reads memory it never wrote when a picture is this small: one clip in six
-    # came out with other bytes within 20 tries; without it, none in 720.
-    options = {"preset": "veryfast", "crf": "20", "threads": "1", "x264-params": "mbtree=0"}
-    with av.open(str(path), "w", options={"movflags": "+faststart", "fflags": "+bitexact"}) as container:
-        stream = None
-        for index, (y, cb, cr) in enumerate(frames):
-            if stream is None:
-                stream = container.add_stream("libx264", rate=fps, options=options)
-                stream.height, stream.width = y.shape
-                stream.pix_fmt = "yuv420p"
-            packed = np.concatenate([y.ravel(), cb.ravel(), cr.ravel()]).reshape(-1, y.shape[1])
-            frame = av.VideoFrame.from_ndarray(packed, format="yuv420p")
-            frame.pts, frame.time_base = index, Fraction(1, fps)
-            container.mux(stream.encode(frame))
-        if stream is not None:
-            container.mux(stream.encode())
-
-
 def render_world(
     directory: Path | str,
     *,
@@ -242,7 +220,7 @@ def render_world(
         key = f"{scene.page_dir}/{scene.clip_id}.mp4"
         path = root / "videos" / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        _encode(path, draw_scene(scene, world=world), fps=world.fps)
+        encode_planes(path, draw_scene(scene, world=world), fps=world.fps)
         duration = f"PT00H00M{round(seconds):02d}S"
         rows.append((scene.clip_id, key, duration, scene.page_dir, scene.caption))
     return write_catalog(root / "clips.csv", rows)

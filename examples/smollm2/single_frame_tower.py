@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  torch's own name for it
-from numpy.typing import NDArray
+from encoding import squeeze_planes
 from rich.console import Console
 from rich.progress import track
 from safetensors.torch import save_file
@@ -52,17 +51,9 @@ def single_frames(
     for index in range(num_frames):
         scene = world.scene(seed=seed, clip_number=_FIRST_SCENE + index)
         planes = draw_frame(scene, world=world, centre=places[index] * (scene.width_px, scene.height_px))
-        pixels[index] = _squeezed(planes, side_px)
+        pixels[index] = squeeze_planes(planes, side_px)
         names[index] = list(COLOURS).index(scene.colour), list(BACKGROUNDS).index(scene.background)
     return torch.from_numpy(pixels), torch.from_numpy(names), torch.from_numpy(places).float()
-
-
-def _squeezed(planes: tuple[NDArray[np.uint8], ...], side_px: int) -> NDArray[np.uint8]:
-    """RGB uint8[3, side, side] of planes Y, Cb, Cr."""
-    packed = np.concatenate([plane.ravel() for plane in planes]).reshape(-1, planes[0].shape[1])
-    frame = av.VideoFrame.from_ndarray(packed, format="yuv420p")
-    squeezed = frame.reformat(side_px, side_px, "rgb24", interpolation="BICUBIC")
-    return np.ascontiguousarray(squeezed.to_ndarray().transpose(2, 0, 1))
 
 
 def train_tower(path: Path, *, seed: int, num_steps: int, console: Console) -> Path:
