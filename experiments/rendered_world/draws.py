@@ -9,7 +9,14 @@ import numpy as np
 
 __all__ = ["STREAMS", "Draws"]
 
-STREAMS = ("clips", "questions on clips", "films", "single frames", "captions in other words")
+STREAMS = (
+    "clips",
+    "questions on clips",
+    "films",
+    "questions on films",
+    "single frames",
+    "captions in other words",
+)
 """What indices are counted in; no stream shares a number with another, whatever their seeds."""
 
 T = TypeVar("T")
