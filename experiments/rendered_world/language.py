@@ -30,9 +30,11 @@ def write_language(directory: Path, *, seed: int, max_tokens: int = 1024) -> int
     Returns:
         Tokens in the vocabulary.
     """
-    from transformers import LlamaConfig
-
+    from weave_data.torchvision_ops import install
     from weave_train.models.tokenizer import save_tokenizer, train_caption_tokenizer
+
+    install()  # before transformers, which imports torchvision
+    from transformers import LlamaConfig
 
     texts = [_PROMPT] * 2
     for index in range(_NUM_TEXTS):

@@ -24,8 +24,8 @@ from torch import nn
 
 from examples.demo.encoding import squeeze_planes
 from experiments.rendered_world.attributes import BACKGROUNDS, COLOURS, LAYOUTS, SHAPES, SIZES
-from experiments.rendered_world.draws import Draws
 from experiments.rendered_world.drawing import draw_frame
+from experiments.rendered_world.draws import Draws
 from experiments.rendered_world.records import Event, Film, Motion, Scene
 from experiments.rendered_world.staging import draw_place, draw_side, draw_things, stage
 from weave_train.config import ModelSettings

@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from weave_data.config.captions import CaptionsConfig, ClipQuestionsConfig, PromptsConfig, QuestionsConfig
 from weave_data.config.loading import StrictModel
@@ -79,8 +85,9 @@ class RecipeConfig(StrictModel):
     weights are shares of samples. `frames_per_clip` gives each clip of a sample its own k (they add up
     to T); for strategy `given` it is one number, the k of every video. `epochs` weaves the train split
     anew that many times. Frame policy `fps` takes frames `1 / fps` seconds apart from the clip's start.
-    `pixels: reference` stores addresses of frames in place of their bytes: shards of a few percent of the
-    size, read by the same calls as long as the frame store lies beside them.
+    `caption_order: shuffled` is a control: captions of a sample are joined in an order of their own, frames
+    are not. `pixels: reference` stores addresses of frames in place of their bytes: shards of a few percent
+    of the size, read by the same calls as long as the frame store lies beside them.
     """
 
     name: str
@@ -97,6 +104,7 @@ class RecipeConfig(StrictModel):
     prompt: str = DEFAULT_PROMPT
     prompts: PromptsConfig | None = None
     caption_join: Literal["parity", "sentences", "numbered", "timed"] = "parity"
+    caption_order: Literal["clips", "shuffled"] = "clips"
     captions: CaptionsConfig | None = None
     questions: QuestionsConfig | None = None
     clip_questions: ClipQuestionsConfig | None = None
@@ -135,6 +143,14 @@ class RecipeConfig(StrictModel):
         for strategy, share in sorted(_weights(self.strategy).items()):
             for clips, weight in sorted(_weights(self.clips_per_sample).items()):
                 yield Portion(strategy, self._frames_of(clips), share * weight)
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_set(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # a setting that came later leaves the settings recorded without it as they are
+        values: dict[str, Any] = write(self)
+        if self.caption_order == "clips":
+            values.pop("caption_order", None)
+        return values
 
     def _frames_of(self, clips: int) -> tuple[int, ...]:
         if self.strategy == "given":
@@ -200,6 +216,11 @@ class RecipeConfig(StrictModel):
             raise ValueError(
                 f"clip_questions ask about several clips, strategy {self.strategy} shows one; drop them, or "
                 "weave at least 2"
+            )
+        if self.caption_order == "shuffled" and (self.max_clips < 2 or self.clip_questions is not None):
+            raise ValueError(
+                "caption_order shuffled needs several clips a sample, and no clip_questions, whose answers "
+                "follow from the order; weave at least 2, and drop clip_questions"
             )
         if self.strategy == "given":
             for name in ("captions", "prompts"):

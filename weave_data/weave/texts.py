@@ -18,6 +18,7 @@ from weave_data.caption import (
     make_dialogues,
 )
 from weave_data.config import RecipeConfig
+from weave_data.keyed_hash import keyed_hashes
 from weave_data.weave.frames import frame_seconds
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def sample_turns(
     if recipe.caption_join == "timed":
         seconds = frame_seconds(frames, clip_ids, members.frame_counts, indices)
     offsets = pa.array(members.offsets)
+    if recipe.caption_order == "shuffled":
+        captions = captions.take(pa.array(_shuffled_places(members, seed=recipe.seed, epoch=epoch)))
     answers = join_captions(
         pa.ListArray.from_arrays(offsets, captions), style=recipe.caption_join, seconds=seconds
     )
@@ -66,6 +69,13 @@ def sample_turns(
         return described
     found = ask_about_clips(pa.ListArray.from_arrays(offsets, captions), keys, recipe.clip_questions)
     return _replaced(described, found)
+
+
+def _shuffled_places(members: Members, *, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """Whose caption stands at each place: a keyed order of every sample's clips, another in each epoch."""
+    hashes = keyed_hashes(members.clips["clip_id"], key=f"caption-order:{seed}:{epoch}")
+    samples = np.repeat(np.arange(len(members.sizes)), members.sizes)
+    return np.lexsort((hashes, samples))
 
 
 def _replaced(described: pa.ListArray, found: ClipQuestions) -> pa.ListArray:
