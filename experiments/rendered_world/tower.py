@@ -33,7 +33,7 @@ from weave_train.models.vision import VisionTower, build_tower
 
 __all__ = ["Frames", "Probe", "single_frames", "train_tower"]
 
-_NUM_FRAMES, _NUM_CHECKED, _BATCH = 40_000, 2_000, 128
+_NUM_FRAMES, _NUM_CHECKED, _BATCH = 24_000, 2_000, 128
 _PLACE_WEIGHT = 10.0
 
 
@@ -104,7 +104,7 @@ def single_frames(num_frames: int, *, seed: int, side_px: int) -> Frames:
 
 
 def _number(names: object, name: str) -> int:
-    return list(names).index(name)  # type: ignore[call-overload, no-any-return]
+    return list(names).index(name)  # type: ignore[call-overload]
 
 
 def _single(seed: int, index: int) -> tuple[Film, Scene]:

@@ -26,13 +26,13 @@ class Part(NamedTuple):
     Attributes:
         thing: What.
         motion: How it moves each time it is there.
-        count: How many times it is there.
+        num_times: How often it is there.
         is_meanwhile: It comes while the part before is still going on.
     """
 
     thing: Thing
     motion: Motion
-    count: int
+    num_times: int
     is_meanwhile: bool
 
 
@@ -105,7 +105,7 @@ def rewritten(scene: Scene, *, seed: int, index: int) -> str:
 
 
 def _appears(part: Part) -> str:
-    return f"appears {COUNTS[part.count - 1]} and " if part.count > 1 else ""
+    return f"appears {COUNTS[part.num_times - 1]} and " if part.num_times > 1 else ""
 
 
 def _camera(scene: Scene, pattern: str) -> str:

@@ -56,7 +56,12 @@ def woven(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[WovenSampl
             recipe["captions"]["file"] = f"{root}/clips/{Path(recipe['captions']['file']).name}"
     build(load_config(BuildConfig, values, origin="arms.yaml"))
     store = open_store(f"{root}/woven", readonly=True)
-    return {name: list(iter_rows(store, read_manifest(store, name))) for name in kept}
+    found = {}
+    for recipe in values["recipes"]:
+        manifest = read_manifest(store, recipe["name"])
+        epochs = range(recipe.get("epochs", 1))
+        found[recipe["name"]] = [row for epoch in epochs for row in iter_rows(store, manifest, epoch=epoch)]
+    return found
 
 
 def pieces(rows: list[WovenSample]) -> Counter:
