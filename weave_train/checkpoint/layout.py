@@ -32,6 +32,7 @@ __all__ = [
     "find_checkpoint_at",
     "newest_checkpoint",
     "read_checkpoint",
+    "run_checkpoints",
     "step_key",
 ]
 
@@ -172,7 +173,7 @@ def find_checkpoint_at(uri: str) -> Checkpoint:
     named = _STEP_URI.fullmatch(uri)
     if named is not None:
         return read_checkpoint(open_store(named["root"] or "."), int(named["step"]))
-    store = _followed(open_store(uri))
+    store = run_checkpoints(uri)
     newest = newest_checkpoint(store)
     if newest is None:
         raise ConfigError(
@@ -182,8 +183,13 @@ def find_checkpoint_at(uri: str) -> Checkpoint:
     return newest
 
 
-def _followed(store: Store) -> Store:
-    """A run directory whose checkpoints go elsewhere says so in its configuration."""
+def run_checkpoints(uri: str) -> Store:
+    """Where the checkpoints of a run lie: a run directory whose go elsewhere says so in its configuration.
+
+    Args:
+        uri: Run directory or its `--checkpoint.uri`.
+    """
+    store = open_store(uri)
     if next(store.list("config.json"), None) is None:
         return store
     try:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,21 +49,27 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of guesses.")] = 7,
     wordnet: Annotated[Path | None, typer.Option(help="Folder of WordNet, for WUPS.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Every checkpoint as the run publishes it, to its last step.")
+    ] = False,
+    every_steps: Annotated[
+        int, typer.Option("--every-steps", "--every_steps", min=1, help="With --follow: multiples only.")
+    ] = 1,
     hf_token: Token = None,
 ) -> None:
     """Ask a stored model a benchmark's questions; a killed evaluation goes on with the same command."""
     from weave_train.evaluate.run import Evaluation, check_modes
     from weave_train.evaluate.tasks.catalog import find_task
-    from weave_train.evaluate.weights import default_folder, weights_name
+    from weave_train.evaluate.weights import default_folder, run_folder, weights_name
 
     tasks = [find_task(name.strip()) for name in task.split(",") if name.strip()]
     if not tasks:
         raise ConfigError("task: required, e.g. --task questions", origin="command line")
     evaluation = Evaluation(
         model=model,
-        weights=weights_name(model),
+        weights="" if follow else weights_name(model),
         data=data,
-        to=to if to is not None else default_folder(model),
+        to=to if to is not None else run_folder(model) if follow else default_folder(model),
         modes=check_modes([mode.strip() for mode in modes.split(",") if mode.strip()]),
         num_frames=num_frames,
         batch_size=batch_size,
@@ -72,12 +79,42 @@ def evaluate(
         seed=seed,
         wordnet=wordnet,
     )
+    if follow:
+        _follow(evaluation, tasks, num_ranks, every_steps, hf_token)
+    else:
+        _evaluate(evaluation, tasks, num_ranks, hf_token)
+
+
+def _evaluate(evaluation: Evaluation, tasks: Sequence[Task], num_ranks: int, hf_token: str | None) -> None:
     if num_ranks > 1 and "RANK" not in os.environ:
         _start(evaluation, tasks, num_ranks, hf_token)
         for each in tasks:
             _print(json.loads((evaluation.to / each.name / "results.json").read_text(encoding="utf-8")))
         return
     _answer(evaluation, tasks, hf_token)
+
+
+def _follow(
+    evaluation: Evaluation, tasks: Sequence[Task], num_ranks: int, every_steps: int, hf_token: str | None
+) -> None:
+    from weave_train.evaluate.following import curve_rows, new_checkpoints, write_curve
+    from weave_train.evaluate.weights import weights_name
+
+    if "RANK" in os.environ:
+        raise ConfigError("follow: it starts its own ranks; give --num-ranks instead of a launcher")
+    names = [task.name for task in tasks]
+    found = [(row["step"], row["task"]) for row in curve_rows(evaluation.to, names)]
+    done = {step for step, _ in found if all((step, name) in found for name in names)}
+    for checkpoint in new_checkpoints(evaluation.model, done=done, every_steps=every_steps):
+        print(f"step {checkpoint.step}", flush=True)
+        of_step = replace(
+            evaluation,
+            model=checkpoint.uri,
+            weights=weights_name(checkpoint.uri),
+            to=evaluation.to / f"step-{checkpoint.step:06d}",
+        )
+        _evaluate(of_step, tasks, num_ranks, hf_token)
+        write_curve(evaluation.to, names)
 
 
 def _start(evaluation: Evaluation, tasks: Sequence[Task], num_ranks: int, hf_token: str | None) -> None:

@@ -10,5 +10,6 @@ intervals    bootstrap over videos
 results      figures by mode and tag; report writes the table and the picture
 run          blocks over ranks, one publication
 compare      two evaluations, question by question
+following    checkpoints as a run publishes them, and the curve of their scores
 weights      which weights a model argument means
 """

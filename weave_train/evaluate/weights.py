@@ -9,7 +9,7 @@ from weave_data.errors import ConfigError, WeaveError
 from weave_data.storage import LocalStore
 from weave_train.checkpoint.layout import complete_key, complete_steps, find_checkpoint_at
 
-__all__ = ["default_folder", "weights_name"]
+__all__ = ["default_folder", "run_folder", "weights_name"]
 
 
 def weights_name(model: str) -> str:
@@ -49,6 +49,17 @@ def default_folder(model: str) -> Path:
     except WeaveError as error:
         raise ConfigError(f"to: required for this model ({error})", origin="command line") from error
     raise ConfigError("to: required, since this model is no local run directory", origin="command line")
+
+
+def run_folder(run: str) -> Path:
+    """`RUN/evaluations` of a local run directory that may not have saved yet.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if "://" in run or not Path(run).is_dir():
+        raise ConfigError("to: required, since this run is no local directory", origin="command line")
+    return Path(run) / "evaluations"
 
 
 def _file_sha256(path: Path) -> str:
