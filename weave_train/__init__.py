@@ -11,9 +11,11 @@
     doctor                       what a run needs, looked at before it on every host
     exports                      weights in the forms that other programs load
     evaluate                     how well a stored model answers benchmarks' questions
+    sweep                        arms times seeds: built once, trained, asked, compared
     chat, serve, commands        asking a stored model on the terminal, over HTTP
     placement, overseer          what a rank sets up on its machine; whom it ends with
-    launch, plugin, hosts, cli   how a run is started: here, by Ray, on several hosts
+    launch, plugin, hosts,
+    ray_launch, ray_tasks, cli   how a run is started: here, by Ray, on several hosts
 
 `from weave_train import load` rebuilds a run; `available_model_ids`, `available_model_ids_and_names` and
 `get_model_description` say what others have published. Importing the package loads no torch.

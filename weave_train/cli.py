@@ -25,7 +25,9 @@ from weave_train.commands.launch import HELP as LAUNCH_HELP
 from weave_train.commands.launch import launch
 from weave_train.commands.ranks import start_ranks
 from weave_train.commands.serve import serve
-from weave_train.overseer import note_exit
+from weave_train.commands.sweep import HELP as SWEEP_HELP
+from weave_train.commands.sweep import sweep
+from weave_train.overseer import leave_with_parent, note_exit
 
 __all__ = ["app", "main"]
 
@@ -65,6 +67,7 @@ def pretrain(context: typer.Context) -> None:
     """Parse flags, train, say where the run lies."""
     config = pretrain_config(context.args)
     if config.num_ranks is not None and "RANK" not in os.environ:
+        leave_with_parent()
         start_ranks(config, num_ranks=config.num_ranks)
         return
     from weave_train.engine.engine import leave_process_group
@@ -202,6 +205,8 @@ app.command(help=LAUNCH_HELP, context_settings={"allow_extra_args": True, "ignor
 app.command(help=DOCTOR_HELP, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     doctor
 )
+
+app.command(help=SWEEP_HELP)(sweep)
 
 for _command in (generate, chat, serve, evaluate, compare):
     app.command()(_command)

@@ -21,8 +21,10 @@ def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
 def test_the_commands_are_pinned() -> None:
     assert sorted(command.callback.__name__ for command in cli.app.registered_commands) == [
         "chat",
+        "compare",
         "doctor",
         "estimate",
+        "evaluate",
         "export",
         "generate",
         "index",
@@ -30,6 +32,7 @@ def test_the_commands_are_pinned() -> None:
         "pretrain",
         "serve",
         "show_batch",
+        "sweep",
     ]
 
 

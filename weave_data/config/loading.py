@@ -227,11 +227,14 @@ def _step_name(merged: Any, location: list[Any], depth: int) -> str:
 
 def _known_keys(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
     current: Any = model
+    is_key = False
     for step in location:
-        if isinstance(step, int):
+        if isinstance(step, int) or is_key:
+            is_key = False
             continue
         field = current.model_fields.get(step)
         nested = _nested_model(field.annotation) if field is not None else None
+        is_key = field is not None and typing.get_origin(field.annotation) is dict
         if nested is None:
             return sorted(current.model_fields)
         current = nested
@@ -241,7 +244,7 @@ def _known_keys(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
 def _nested_model(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType, list, tuple, typing.Annotated):
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, list, dict, tuple, typing.Annotated):
         for argument in typing.get_args(annotation):
             nested = _nested_model(argument)
             if nested is not None:

@@ -6,4 +6,5 @@ launch       starts ranks on several hosts
 doctor       looks before a run whether it has what it needs
 flags        what several commands take
 ranks        how local and Ray ranks are started
+sweep        arms times seeds, compared
 """

@@ -149,8 +149,8 @@ def _answer(evaluation: Evaluation, tasks: Sequence[Task], hf_token: str | None)
     from weave_train.placement import choose_threads
 
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    leave_with_parent()
     if world_size > 1:
-        leave_with_parent()
         choose_threads(None)
     vlm = load(evaluation.model, hf_token, num_frames=evaluation.num_frames, device=_device())
     for task in tasks:
