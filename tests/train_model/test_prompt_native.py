@@ -204,3 +204,35 @@ def test_system_prompts_are_written_where_the_template_has_a_place(monkeypatch: 
     refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}" + CHATML
     with pytest.raises(ConfigError, match="refuses a system prompt"):
         native("hf:any", "qwen-3", refusing, monkeypatch).builder("Be brief.")
+
+
+VICUNA_SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+
+
+# what FastChat's vicuna_v1.1 and Phi-2's model card write
+VICUNA_TEXT = (
+    f"{VICUNA_SYSTEM} USER: What moves? ASSISTANT: A dot.</s>USER: Where? ASSISTANT: To the left.</s>"
+)
+PHI2_TEXT = (
+    "Instruct: What moves?\nOutput: A dot.<|endoftext|>Instruct: Where?\nOutput: To the left.<|endoftext|>"
+)
+
+
+@pytest.mark.parametrize(
+    ("language_id", "tokenizer", "whole", "end"),
+    [("vicuna-v15-7b", "llama2", VICUNA_TEXT, "</s>"), ("phi-2-3b", "qwen-3", PHI2_TEXT, "<|endoftext|>")],
+)
+def test_families_without_a_template_are_written_as_they_publish(
+    language_id: str, tokenizer: str, whole: str, end: str
+) -> None:
+    prompts = speak(language_id, tokenizer, prompt_format="native")
+    encoded = prompts.encode_conversation(turns(["What moves?", "A dot.", "Where?", "To the left."]))
+    real = prompts.tokenizer
+    pairs = list(zip(encoded.input_ids.tolist(), encoded.labels.tolist(), strict=True))
+    text = [(i, label) for i, label in pairs if i != real.bos_token_id or real.bos_token == end]
+    assert real.decode([i for i, _ in text]).replace("</s> ", "</s>") == whole
+    learnt = real.decode([i for i, label in text if label != IGNORE_INDEX])
+    assert learnt.replace(" ", "") == f"Adot.{end}Totheleft.{end}"
