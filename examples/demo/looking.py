@@ -38,6 +38,9 @@ class Description:
     direction: str | None
 
 
+Reader = Callable[[str], Description]
+
+
 @dataclass(frozen=True)
 class Question:
     """One woven sample to describe.
@@ -111,15 +114,16 @@ def parse_caption(sentence: str) -> Description:
     return Description(colour, next((word for word in words if word in DIRECTIONS), None))
 
 
-def parse_answer(answer: str, *, num_clips: int) -> tuple[Description, ...]:
+def parse_answer(answer: str, *, num_clips: int, read: Reader = parse_caption) -> tuple[Description, ...]:
     """Read an answer sentence by sentence, one per clip, in order.
 
     Args:
         answer: Sentences ending in a full stop.
         num_clips: Descriptions to return; missing sentences claim nothing, further ones are dropped.
+        read: Reads one sentence.
     """
     sentences = [sentence for sentence in answer.split(".") if sentence.strip()][:num_clips]
-    said = [parse_caption(sentence) for sentence in sentences]
+    said = [read(sentence) for sentence in sentences]
     return (*said, *(Description(None, None) for _ in range(num_clips - len(said))))
 
 
@@ -136,12 +140,16 @@ def ask(
     return tuple(Answered(question, describe(question.frames)) for question in questions)
 
 
-def look(answered: Sequence[Answered]) -> Looking:
+def look(answered: Sequence[Answered], *, read: Reader = parse_caption) -> Looking:
     """Score answers against their own truth and against the truth of every other sample.
 
     All questions have one prompt, so what the model says to exchanged frames is what it said to
     these frames where they belong: the exchange needs no second asking, and the control is the
     mean over all exchanges instead of one lucky or unlucky one.
+
+    Args:
+        answered: Questions and what was said to them.
+        read: Reads one sentence, of a caption or of an answer.
 
     Raises:
         ValueError: Fewer than two answers (nothing to exchange), or samples of unequal clips.
@@ -153,8 +161,8 @@ def look(answered: Sequence[Answered]) -> Looking:
             "give at least two samples of the same number of clips"
         )
     num_clips = clips_per_sample.pop()
-    said = [parse_answer(item.answer, num_clips=num_clips) for item in answered]
-    true = [tuple(map(parse_caption, item.question.captions)) for item in answered]
+    said = [parse_answer(item.answer, num_clips=num_clips, read=read) for item in answered]
+    true = [tuple(map(read, item.question.captions)) for item in answered]
     samples = range(len(answered))
     return Looking(
         seen=_score((said[index], true[index]) for index in samples),

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -197,6 +198,7 @@ def render_world(
     size_px: tuple[int, int] = (64, 128),
     seconds: float = 2.0,
     fps: int = 12,
+    caption: Callable[[Scene], str] = attrgetter("caption"),
 ) -> Path:
     """Render clips in WebVid's layout.
 
@@ -208,6 +210,7 @@ def render_world(
         size_px: Range of width and of height.
         seconds: Length of a clip.
         fps: Frames per second.
+        caption: What is written about a scene.
 
     Returns:
         Path of the CSV catalog; videos lie in `videos/` beside it.
@@ -222,7 +225,7 @@ def render_world(
         path.parent.mkdir(parents=True, exist_ok=True)
         encode_planes(path, draw_scene(scene, world=world), fps=world.fps)
         duration = f"PT00H00M{round(seconds):02d}S"
-        rows.append((scene.clip_id, key, duration, scene.page_dir, scene.caption))
+        rows.append((scene.clip_id, key, duration, scene.page_dir, caption(scene)))
     return write_catalog(root / "clips.csv", rows)
 
 
