@@ -2,8 +2,10 @@
 
     World -> one frame of a scene, 32 px -> video-tiny-vit -> colour, background, place -> tower.safetensors
 
-Every frame stands alone, so nothing here knows that shapes move or in which direction; its scenes take their
-numbers from a range that no clip has. The file is in timm's layout, as `--model.vision_weights` reads it.
+Each of a frame's tokens has to tell all of it; a place as two numbers, and as one of three columns and one of
+three rows, which is a choice like that of a colour. Every frame stands alone, so nothing here knows that
+shapes move or in which direction; its scenes take their numbers from a range that no clip has. The file is in
+timm's layout, as `--model.vision_weights` reads it.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ __all__ = ["single_frames", "train_tower"]
 
 _FIRST_SCENE = 9_000_000  # clips are numbered from 1,000,000 and from 5,000,000
 _NUM_FRAMES, _NUM_CHECKED, _BATCH = 6000, 500, 64
-_PLACE_WEIGHT = 10.0
+_PLACE_WEIGHT, _THIRD_WEIGHT = 10.0, 2.0
+_PEAK_RATE = 1e-3  # 2e-3 diverges where every token has to tell the place
 
 
 def single_frames(
@@ -47,7 +50,7 @@ def single_frames(
     world, random = World(), np.random.default_rng(seed)
     pixels = np.empty((num_frames, 3, side_px, side_px), np.uint8)
     names = np.empty((num_frames, 2), np.int64)
-    places = random.uniform(0.05, 0.95, (num_frames, 2))
+    places = random.uniform(0.0, 1.0, (num_frames, 2))
     for index in range(num_frames):
         scene = world.scene(seed=seed, clip_number=_FIRST_SCENE + index)
         planes = draw_frame(scene, world=world, centre=places[index] * (scene.width_px, scene.height_px))
@@ -75,26 +78,37 @@ def train_tower(path: Path, *, seed: int, num_steps: int, console: Console) -> P
     heads = _fit(tower, frames, seed=seed, num_steps=num_steps, console=console)
     with torch.no_grad():
         pixels, names, places = (part[-_NUM_CHECKED:] for part in frames)
-        colour, _, place = heads(tower(pixels))
-    right = (colour.argmax(-1) == names[:, 0]).float().mean()
-    off = (place - places).abs().mean()
-    console.print(f"tower: colour right in {right:.2f} of unseen frames, place off by {off:.3f} of the side")
+        colour, _, place, third = heads(tower(pixels))
+    right = (colour.argmax(-1) == names[:, :1]).float().mean()
+    off = (place - places[:, None]).abs().mean()
+    in_third = (third.argmax(-1) == _thirds(places)[:, None]).float().mean()
+    console.print(
+        f"tower: of unseen frames' tokens {right:.2f} tell the colour, {in_third:.2f} column and row; "
+        f"place off by {off:.3f} of the side"
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in tower.vit.state_dict().items()}, path)
     return path
 
 
-class _Heads(nn.Module):
-    """What a frame's tokens tell: fp32[F, P, D] -> colour [F, 6], background [F, 3], place [F, 2]."""
+def _thirds(places_F2: torch.Tensor) -> torch.Tensor:  # noqa: N803  shape suffix
+    """Numbers of column and row, 0 to 2: int64[F, 2]."""
+    return (places_F2 * 3).long().clamp(0, 2)
 
-    def __init__(self, num_tokens: int, dim: int) -> None:
+
+class _Heads(nn.Module):
+    """What each token tells: fp32[F, P, D] -> colour [F, P, 6], background [F, P, 3], place [F, P, 2] and
+    third [F, P, 2, 3].
+    """
+
+    def __init__(self, dim: int) -> None:
         super().__init__()
         self.colour, self.background = nn.Linear(dim, len(COLOURS)), nn.Linear(dim, len(BACKGROUNDS))
-        self.place = nn.Linear(num_tokens * dim, 2)
+        self.place, self.third = nn.Linear(dim, 2), nn.Linear(dim, 6)
 
     def forward(self, features_FPD: torch.Tensor) -> tuple[torch.Tensor, ...]:  # noqa: N803  shape suffix
-        mean = features_FPD.mean(1)
-        return self.colour(mean), self.background(mean), self.place(features_FPD.flatten(1))
+        third = self.third(features_FPD).unflatten(-1, (2, 3))
+        return self.colour(features_FPD), self.background(features_FPD), self.place(features_FPD), third
 
 
 def _fit(
@@ -102,19 +116,29 @@ def _fit(
 ) -> _Heads:
     pixels, names, places = (part[:-_NUM_CHECKED] for part in frames)
     torch.manual_seed(seed)
-    heads = _Heads(tower.spec.patches_per_frame, tower.spec.members[0].dim)
+    heads = _Heads(tower.spec.members[0].dim)
     tower.requires_grad_(True).train()
     weights = [*tower.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(weights, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, num_steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _PEAK_RATE, num_steps)
     for _ in track(range(num_steps), description="tower on single frames", console=console):
         rows = torch.randint(0, len(pixels), (_BATCH,))
-        colour, background, place = heads(tower(pixels[rows]))
-        loss = F.cross_entropy(colour, names[rows, 0]) + F.cross_entropy(background, names[rows, 1])
-        loss = loss + _PLACE_WEIGHT * F.mse_loss(place, places[rows])
+        loss = _loss(heads(tower(pixels[rows])), names[rows], places[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
     tower.eval()
     return heads
+
+
+def _loss(told: tuple[torch.Tensor, ...], names: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """What the tokens told against the truth of their frames; mean over tokens."""
+    colour, background, place, third = told
+    num_tokens = place.shape[1]
+    of_token = (part[:, None].expand(-1, num_tokens, -1) for part in (names, places, _thirds(places)))
+    true_names, true_places, true_thirds = of_token
+    loss = F.cross_entropy(colour.flatten(0, 1), true_names[..., 0].flatten())
+    loss = loss + F.cross_entropy(background.flatten(0, 1), true_names[..., 1].flatten())
+    loss = loss + _THIRD_WEIGHT * F.cross_entropy(third.flatten(0, 2), true_thirds.flatten())
+    return loss + _PLACE_WEIGHT * F.mse_loss(place, true_places)
