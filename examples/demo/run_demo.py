@@ -23,6 +23,7 @@ from layout import PROMPT, Demo
 from looking import Answered, Question, ask, look
 from report import print_report
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from world import render_world
 
@@ -76,7 +77,7 @@ def run(*words: str | Path) -> None:
     Raises:
         SystemExit: It failed; with its exit code.
     """
-    console.print(f"[dim]$ {shlex.join(map(str, words))}", markup=True)
+    console.print(f"[dim]$ {escape(shlex.join(map(str, words)))}", markup=True)
     program, *arguments = map(str, words)
     modules = {"weave-data": "weave_data", "weave-train": "weave_train", "torchrun": "torch.distributed.run"}
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # a rank or a worker per core

@@ -2,10 +2,13 @@
 
     weights -> tower on single frames -> render -> build -> train -> ask about held-out clips -> look
 
-SmolLM2-135M-Instruct is shown one rendered clip a sample: 4 frames of 4 visual tokens each, from a small
-tower that was trained on single frames and is frozen. The projector and adapters (LoRA) in its attention
-are trained. The looking-table and its two controls are the demo's. The exit code is 1 when the model did
-not look.
+SmolLM2-135M-Instruct is shown one rendered clip a sample: its first and its last frame, 4 visual tokens each,
+from a small tower that was trained on single frames and is frozen. The projector and adapters (LoRA) in its
+attention are trained. The clips are those of `make demo`, with captions of their own (`crossing.py`): where
+the shape comes from and where it goes. Single frames show these places; their order is the direction.
+
+The looking-table and its controls are the demo's, with one more: frames in reverse order, which show the same
+places and the opposite direction. The exit code is 1 when the model did not look.
 """
 
 from __future__ import annotations
@@ -13,13 +16,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "demo"))
 
-from looking import Answered, Looking, ask, look, table_rows  # noqa: E402
+from crossing import crossing_caption, parse_crossing  # noqa: E402
+from looking import Answered, Looking, Question, ask, look, table_rows  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.progress import track  # noqa: E402
 from rich.table import Table  # noqa: E402
@@ -74,9 +79,10 @@ def main() -> int:
     train_tower(learning.tower, seed=learning.seed, num_steps=learning.num_tower_steps, console=console)
     render_and_build(learning)
     run("weave-train", "pretrain", *train_flags(learning))
-    answered = ask_heldout(learning)
-    looking = look(answered)
-    print_looking(looking, example=answered[0])
+    questions = heldout_questions(learning.work_dir / "heldout", recipe="l1")
+    answered, backwards = ask_heldout(learning.run_dir, questions)
+    looking = look(answered, read=parse_crossing)
+    print_looking(looking, backwards=look(backwards, read=parse_crossing), example=answered[0])
     found = problems(looking)
     for problem in found:
         console.print(problem, style="bold red")
@@ -99,7 +105,7 @@ def render_and_build(learning: Learning) -> None:
     """Render training and held-out clips and build both with one configuration."""
     for split, num_clips in (("train", learning.num_clips), ("heldout", learning.num_heldout)):
         source = learning.work_dir / "world" / split
-        render_world(source, num_clips=num_clips, seed=learning.seed, split=split)
+        render_world(source, num_clips=num_clips, seed=learning.seed, split=split, caption=crossing_caption)
         run(
             "weave-data",
             "build",
@@ -116,7 +122,7 @@ def train_flags(learning: Learning) -> list[str]:
         "--model.type": "tiny",  # a frozen tower, 32 px in patches of 16
         "--model.vision_weights": learning.tower,
         "--model.llm_backbone_id": f"hf:{learning.weights}",
-        "--model.num_frames": 4,
+        "--model.num_frames": 2,
         "--dataset.manifest": learning.work_dir / "train" / "l1" / "manifest.json",
         "--lora.rank": 16,
         "--lora.alpha": 32,
@@ -134,11 +140,17 @@ def train_flags(learning: Learning) -> list[str]:
     return [str(word) for flag in flags.items() for word in flag]
 
 
-def ask_heldout(learning: Learning) -> tuple[Answered, ...]:
-    """Ask the trained model about every held-out clip, in the prompt it was trained with."""
+def ask_heldout(
+    run_dir: Path, questions: Sequence[Question]
+) -> tuple[tuple[Answered, ...], tuple[Answered, ...]]:
+    """Ask the trained model about every held-out clip, in the prompt it was trained with.
+
+    Returns:
+        Answers to the frames as they are, and to the frames in reverse order.
+    """
     from weave_train import load
 
-    vlm = load(learning.run_dir)
+    vlm = load(run_dir)
     builder = vlm.get_prompt_builder()
     builder.add_turn("human", PROMPT)
     prompt = builder.get_prompt()
@@ -146,14 +158,21 @@ def ask_heldout(learning: Learning) -> tuple[Answered, ...]:
     def describe(frames: tuple[bytes, ...]) -> str:
         return str(vlm.generate(list(frames), prompt, do_sample=False, max_new_tokens=24))
 
-    questions = heldout_questions(learning.work_dir / "heldout", recipe="l1")
-    return ask(track(questions, description="held-out clips", console=console), describe=describe)
+    def describe_reversed(frames: tuple[bytes, ...]) -> str:
+        return describe(frames[::-1])
+
+    return (
+        ask(track(questions, description="held-out clips", console=console), describe=describe),
+        ask(track(questions, description="frames reversed", console=console), describe=describe_reversed),
+    )
 
 
-def print_looking(looking: Looking, *, example: Answered) -> None:
-    """Print the looking-table, and one answer beside its truth."""
+def print_looking(looking: Looking, *, backwards: Looking, example: Answered) -> None:
+    """Print the looking-table with the reversed frames' row, and one answer beside its truth."""
     table = Table("did it look?", "colour", "direction", "mean")
-    for row in table_rows(looking):
+    own, exchanged, chance = table_rows(looking)
+    reversed_row = ("the same, frames reversed", *table_rows(backwards)[0][1:])
+    for row in (own, exchanged, reversed_row, chance):
         table.add_row(*row)
     console.print(table)
     console.print(f"truth   {example.question.captions[0]}\nanswer  {example.answer.strip()}")

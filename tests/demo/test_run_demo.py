@@ -71,6 +71,15 @@ def test_a_command_that_fails_ends_the_demo_with_its_exit_code(capfd: pytest.Cap
     assert "$ weave-data build no-such-file.yaml" in capfd.readouterr().out
 
 
+def test_a_command_is_printed_with_its_brackets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = subprocess.CompletedProcess[bytes]([], 0)
+    monkeypatch.setattr(subprocess, "run", lambda *words, **options: done)
+    run_demo.run("weave-train", "pretrain", "--lora.targets", "[q_proj, v_proj]")
+    assert "$ weave-train pretrain --lora.targets '[q_proj, v_proj]'" in capsys.readouterr().out
+
+
 def test_training_is_stopped_half_way_and_the_same_command_resumes(monkeypatch: pytest.MonkeyPatch) -> None:
     commands: list[tuple[str, ...]] = []
     monkeypatch.setattr(run_demo, "run", lambda *words: commands.append(tuple(map(str, words))))

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import run_smollm2
 import smollm2_weights
-from looking import Answered, Looking, Question, Score
+from crossing import ENDS, parse_crossing
+from looking import Answered, Looking, Question, Score, look
 from rich.console import Console
 from run_smollm2 import Learning
 
+import weave_train
 from weave_data.config import load_build_config
 from weave_train.config import PretrainConfig, load_pretrain_config, parse_flags
 
@@ -26,6 +28,7 @@ def test_the_configuration_loads_and_stays_within_64_visual_tokens() -> None:
     (recipe,) = config.recipes
     assert (recipe.name, recipe.clips_per_sample) == ("l1", 1)
     assert 4 * recipe.frames_per_sample <= 64  # of a 32 px tower with patches of 16 px
+    assert (recipe.frames_per_sample, recipe.frame_policy) == (2, "linspace")  # the first frame and the last
     assert config.output == str(Learning.work_dir / "train")
 
 
@@ -33,6 +36,7 @@ def test_flags_train_adapters_of_smollm2_for_at_most_200_steps_of_four() -> None
     flags = parse_flags(run_smollm2.train_flags(Learning()), model=PretrainConfig)
     config = load_pretrain_config(flags)
     assert config.model.llm_backbone_id == "hf:build/smollm2/language-model"
+    assert config.model.num_frames == 2  # as the clips are built
     assert config.max_steps is not None
     assert config.max_steps <= 200
     assert config.model.finetune_global_batch_size == 4
@@ -48,14 +52,50 @@ def test_colour_and_direction_are_judged_apart() -> None:
     assert len(run_smollm2.problems(looking(float("nan"), 0.7, exchanged=0.1))) == 1
 
 
-def test_the_table_shows_both_controls_and_one_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_shows_all_controls_and_one_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(record=True, width=120)
     monkeypatch.setattr(run_smollm2, "console", console)
-    example = Answered(Question((b"",), ("a red circle moves up",)), " a blue circle moves up")
-    run_smollm2.print_looking(looking(0.91, 0.72), example=example)
+    example = Answered(Question((b"",), ("a red shape goes up",)), " a blue shape goes up")
+    run_smollm2.print_looking(looking(0.91, 0.72), backwards=looking(0.88, 0.03), example=example)
     text = console.export_text()
-    for expected in ("0.91", "0.72", "0.20", "0.25", "a red circle moves up", "answer  a blue circle"):
+    for expected in ("0.91", "0.72", "0.20", "0.25", "a red shape goes up", "answer  a blue shape"):
         assert expected in text
+    (backwards,) = (line for line in text.splitlines() if "frames reversed" in line)
+    assert "0.88" in backwards
+    assert "0.03" in backwards
+
+
+class _ReadsPlaces:
+    """In place of a trained model: its frames are the names of places."""
+
+    def get_prompt_builder(self) -> _ReadsPlaces:
+        return self
+
+    def add_turn(self, role: str, message: str) -> None:
+        assert (role, message) == ("human", run_smollm2.PROMPT)
+
+    def get_prompt(self) -> str:
+        return "prompt"
+
+    def generate(self, frames: list[bytes], prompt: str, **options: object) -> str:
+        assert (prompt, options["do_sample"]) == ("prompt", False)
+        first, last = (frame.decode() for frame in frames)
+        return f"a red shape goes from {first} to {last}"
+
+
+def test_reversed_frames_are_asked_about_under_the_truth_of_their_clip(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(weave_train, "load", lambda run_dir: _ReadsPlaces())
+    monkeypatch.setattr(run_smollm2, "console", Console(quiet=True))
+    questions = [
+        Question((first.encode(), last.encode()), (f"a red shape goes from {first} to {last}",))
+        for first, last in ENDS.values()
+    ]
+    answered, backwards = run_smollm2.ask_heldout(Path("run"), questions)
+    assert [item.question for item in answered] == [item.question for item in backwards] == questions
+    assert look(answered, read=parse_crossing).seen == Score(1.0, 1.0)
+    assert look(backwards, read=parse_crossing).seen == Score(1.0, 0.0)
 
 
 def test_weights_that_are_there_are_not_written_again(
