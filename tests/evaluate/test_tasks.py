@@ -64,7 +64,7 @@ def test_videomme_is_asked_by_the_papers_protocol(tmp_path: Path) -> None:
     assert question.prompt == (
         "Select the best answer to the following multiple-choice question based on the video and the "
         "subtitles. Respond with only the letter (A, B, C, or D) of the correct option.\n"
-        "How many?\nA. One.\nB. Two.\nC. Three.\nD. Four.\n"
+        "How many?\nA. One.\nB. Two.\nC. Three.\nD. Four.\n\n"
         "Answer with the option's letter from the given choices directly."
     )
     assert TASKS["videomme"].max_new_tokens == 16

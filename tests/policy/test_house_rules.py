@@ -47,6 +47,8 @@ def test_every_module_pins_its_public_names(name: str) -> None:
         return
     names = re.findall(r'"([^"]+)"', declared.group(1))
     assert len(names) == len(set(names)), f"{name}: a name is listed twice"
+    if name == "weave_train.harness.model":
+        pytest.importorskip("lmms_eval", reason="lmms-eval is not installed: `make lmms-eval`")
     if name.endswith("__init__") or "import" in source:
         install()  # a run's exported code imports transformers as it finds it
         module = importlib.import_module(name)

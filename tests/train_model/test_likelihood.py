@@ -54,6 +54,7 @@ def test_scores_of_answers_are_sums_of_log_probabilities(speaker: VideoLanguageM
             by_hand = sum(float(log_probs[i, token]) for i, token in enumerate(ids))
             assert score.log_prob == pytest.approx(by_hand, abs=2e-3)
             assert score.num_tokens == len(ids)
+            assert score.is_greedy == (log_probs.argmax(-1).tolist() == ids)
             assert score.mean_log_prob == pytest.approx(by_hand / len(ids), abs=2e-3)
 
 

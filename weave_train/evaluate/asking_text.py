@@ -31,10 +31,16 @@ _OPEN_TRAILING = "Answer the question using a single word or phrase."
 _LETTER_PREFIX = re.compile(r"^\s*\(?([A-Z])\s*[.):]\s+")
 
 
-def choice_prompt(text: str, options: Sequence[str], *, leading: str = "") -> str:
+def choice_prompt(text: str, options: Sequence[str], *, leading: str = "", blank_line: bool = False) -> str:
     r"""Question, options by letter, and what to answer with.
 
     `"What moves?", ["a dot", "a box"]` -> `"What moves?\nA. a dot\nB. a box\nAnswer with ..."`.
+
+    Args:
+        text: The question.
+        options: At most 26.
+        leading: A line before the question.
+        blank_line: Whether one stands before what to answer with, as in Video-MME.
 
     Source:
         lmms-eval's `videomme` and `nextqa` tasks, which VideoWeave was measured with.
@@ -42,6 +48,8 @@ def choice_prompt(text: str, options: Sequence[str], *, leading: str = "") -> st
     lines = [leading] if leading else []
     lines.append(text)
     lines += [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False)]
+    if blank_line:
+        lines.append("")
     return "\n".join([*lines, _TRAILING])
 
 

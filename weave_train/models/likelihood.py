@@ -27,10 +27,14 @@ __all__ = ["AnswerScore", "score_answers", "string_probabilities"]
 
 @dataclass(frozen=True)
 class AnswerScore:
-    """`log_prob` is the sum over the answer's `num_tokens` tokens, in nats."""
+    """`log_prob` is the sum over the answer's `num_tokens` tokens, in nats.
+
+    `is_greedy`: each of them is the likeliest after those before it.
+    """
 
     log_prob: float
     num_tokens: int
+    is_greedy: bool
 
     @property
     def mean_log_prob(self) -> float:
@@ -99,14 +103,17 @@ def score_answers(
             logits_to_keep=1,
         )
         first = torch.log_softmax(output.logits[:, -1].float(), dim=-1)
+        likeliest = first.argmax(-1).tolist()
         scores: list[list[AnswerScore]] = [[] for _ in ids]
         for choice in range(max(map(len, ids), default=0)):
             chosen = [rows_ids[choice] if choice < len(rows_ids) else [] for rows_ids in ids]
             rest = _rest(vlm, output.past_key_values, mask, positions[:, -1:], chosen)
             for row, tokens in enumerate(chosen):
                 if tokens:
-                    total = float(first[row, tokens[0]]) + rest[row]
-                    scores[row].append(AnswerScore(total, len(tokens)))
+                    total, is_likeliest = rest[row]
+                    total += float(first[row, tokens[0]])
+                    is_greedy = is_likeliest and likeliest[row] == tokens[0]
+                    scores[row].append(AnswerScore(total, len(tokens), is_greedy))
     return scores
 
 
@@ -116,11 +123,11 @@ def _rest(
     mask: torch.Tensor,
     last_position: torch.Tensor,
     chosen: Sequence[Sequence[int]],
-) -> list[float]:
-    """Per row, the log-probabilities of the tokens after the first, summed."""
+) -> list[tuple[float, bool]]:
+    """Per row, the log-probabilities of the tokens after the first, summed; whether each is the likeliest."""
     longest = max(map(len, chosen))
     if longest < 2:
-        return [0.0] * len(chosen)
+        return [(0.0, True)] * len(chosen)
     model: Any = vlm.core.language_model
     tokens = torch.zeros(
         (len(chosen), longest), dtype=torch.int64
@@ -139,7 +146,12 @@ def _rest(
     )
     log_probs = torch.log_softmax(output.logits.float(), dim=-1)
     picked = log_probs.gather(-1, tokens[:, 1:].unsqueeze(-1)).squeeze(-1)
-    return [float(picked[row, : max(len(row_tokens) - 1, 0)].sum()) for row, row_tokens in enumerate(chosen)]
+    is_likeliest = log_probs.argmax(-1) == tokens[:, 1:]
+    counts = [max(len(row_tokens) - 1, 0) for row_tokens in chosen]
+    return [
+        (float(picked[row, :count].sum()), bool(is_likeliest[row, :count].all()))
+        for row, count in enumerate(counts)
+    ]
 
 
 def _answer_ids(

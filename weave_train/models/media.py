@@ -10,7 +10,7 @@ from weave_data.frame_policy import linspace_indices
 from weave_train.config import ModelSettings
 from weave_train.models.video import frames_from_video
 
-__all__ = ["frames_from_folder", "frames_from_image", "frames_from_path", "natural_key"]
+__all__ = ["frames_from_folder", "frames_from_image", "frames_from_path", "is_image_name", "natural_key"]
 
 _IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
 
@@ -19,6 +19,11 @@ def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
     """Sort key by which `frame2` stands before `frame10`, and names without digits by letters."""
     parts = re.split(r"(\d+)", name.lower())
     return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in parts if part)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file is named as an image: `a.jpg`, `b.PNG`."""
+    return Path(name).suffix.lower() in _IMAGE_SUFFIXES
 
 
 def frames_from_folder(folder: Path | str, settings: ModelSettings) -> list[bytes]:
@@ -33,7 +38,7 @@ def frames_from_folder(folder: Path | str, settings: ModelSettings) -> list[byte
         SourceError: It can't be read, or there is no image in it.
     """
     try:
-        files = [path for path in Path(folder).iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES]
+        files = [path for path in Path(folder).iterdir() if is_image_name(path.name)]
     except OSError as error:
         raise SourceError(f"{folder}: can't be read: {error.strerror}; give a folder of frames") from error
     files.sort(key=lambda path: (natural_key(path.name), path.name))
@@ -66,7 +71,7 @@ def frames_from_path(path: Path | str, settings: ModelSettings) -> list[bytes]:
         raise ConfigError(f"there is no file {str(path)!r}; give a video, an image or a folder of frames")
     if place.is_dir():
         return frames_from_folder(place, settings)
-    if place.suffix.lower() in _IMAGE_SUFFIXES:
+    if is_image_name(place.name):
         return frames_from_image(place)
     return frames_from_video(place, settings)
 

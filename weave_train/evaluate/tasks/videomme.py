@@ -52,7 +52,7 @@ def _question(row_id: str, row: Any) -> Question:
         id=row_id,
         video=text_field(row, "videoID"),
         text=text,
-        prompt=choice_prompt(text, options, leading=VIDEOMME_LEADING),
+        prompt=choice_prompt(text, options, leading=VIDEOMME_LEADING, blank_line=True),
         options=options,
         answer_index=option_index(text_field(row, "answer"), ("A", "B", "C", "D")),
         tags=tags,
