@@ -228,7 +228,7 @@ def test_videomme_in_lmms_eval_gives_our_texts_and_our_scores(
     assert [sample["videomme_perception_score"]["question_id"] for sample in samples] == [
         answer.id for answer in answers
     ]
-    assert [sample["filtered_resps"][0] for sample in samples] == [answer.generated for answer in answers]
+    assert [sample["filtered_resps"] for sample in samples] == [answer.generated for answer in answers]
     assert [answer.generated for answer in answers] == SAID
     scores = [sample["videomme_perception_score"]["score"] for sample in samples]
     assert scores == [answer.scores["generated"] for answer in answers]
