@@ -28,11 +28,13 @@ def test_all_that_is_mistyped_is_said_at_once_with_its_path(tmp_path: Path) -> N
     values["seds"] = values.pop("seeds")
     values["arms"]["l1"]["recip"] = "x"
     values["arms"]["l4"]["axes"] = {"L": [1]}
+    values["arms"]["l4"]["stages"] = {"train": {"skp": []}}
     values["contrasts"][0]["metrics"] = "x"
     found = problems(tmp_path, values)
     assert "seeds: required, not given" in found
     assert "seds: unknown setting (did you mean 'seeds'?)" in found
     assert "arms.l1.recip: unknown setting (did you mean 'recipe'?)" in found
+    assert "arms.l4.stages.train.skp: unknown setting (known: flags)" in found
     assert "contrasts.all.metrics: unknown setting (did you mean 'metric'?)" in found
     assert any(line.startswith("arms.l4.axes.L: ") for line in found)
 

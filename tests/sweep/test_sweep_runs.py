@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from PIL import Image
 from sweep_files import load, plain, write_sweep
 from training_runs import ENVIRONMENT
 
@@ -30,6 +31,28 @@ def small(root: Path, name: str, **changes: Any) -> dict[str, Any]:
     values["figure"] = None
     values["train"]["model"] |= {"finetune_global_batch_size": 4, "finetune_per_device_batch_size": 4}
     return {**values, **changes}
+
+
+def asked(root: Path, name: str) -> dict[str, Any]:
+    """The same, each cell asked twelve questions, one at a time."""
+    folder = root / "questions"
+    if not folder.exists():
+        folder.mkdir()
+        lines = [
+            {
+                "id": f"q{number:02d}",
+                "video": "picture",
+                "question": "Which?",
+                "options": ["a", "b"],
+                "answer": 0,
+            }
+            for number in range(12)
+        ]
+        (folder / "picture").mkdir()
+        Image.new("RGB", (32, 32), (200, 30, 30)).save(folder / "picture" / "0000.png")
+        (folder / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    flags = {"batch-size": 1, "generate": False}
+    return small(root, name, evaluate=[{"task": "questions", "data": str(folder), "flags": flags}])
 
 
 def begin(root: Path, values: dict[str, Any], *words: str) -> subprocess.Popen[str]:
@@ -62,7 +85,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def straight(world: Path) -> Path:
     """Output of a sweep that nobody disturbed, both cells at once."""
-    said = ended(begin(world, small(world, "straight"), "--num-parallel", "2"))
+    said = ended(begin(world, asked(world, "straight"), "--num-parallel", "2"))
     assert "l1-s1: done" in said
     return world / "straight"
 
@@ -82,6 +105,9 @@ def losses(output: Path) -> dict[str, list[float]]:
 def test_cells_are_trained_and_their_costs_written_down(straight: Path) -> None:
     assert {cell: len(values) for cell, values in losses(straight).items()} == {"l1-s1": 3, "l4-s1": 4}
     used = {arm["arm"]: arm["used"]["1"] for arm in table(straight)["arms"]}
+    assert {
+        arm["metrics"]["questions/frames/likelihood"]["questions"] for arm in table(straight)["arms"]
+    } == {12}
     assert used["l4"]["steps"] == 4
     assert used["l4"]["samples"] == 16
     assert used["l4"]["flops"] > used["l1"]["flops"] > 0
@@ -90,14 +116,15 @@ def test_cells_are_trained_and_their_costs_written_down(straight: Path) -> None:
 def test_a_sweep_that_is_killed_anywhere_goes_on_and_gives_the_same_table(
     world: Path, straight: Path
 ) -> None:
-    values = small(world, "killed")
+    values = asked(world, "killed")
     moments = [
-        world / "killed" / "cells" / "l1-s1" / "train" / "checkpoints" / "step-000002" / "complete.json",
-        world / "killed" / "cells" / "l4-s1" / "train" / "config.json",
+        "l1-s1/train/checkpoints/step-000002/complete.json",
+        "l1-s1/evaluations/questions/*/questions/parts/*",
+        "l4-s1/train/config.json",
     ]
     for moment in moments:
         process = begin(world, values)
-        while not moment.exists():
+        while not any((world / "killed" / "cells").glob(moment)):
             assert process.poll() is None, process.communicate()
             time.sleep(0.02)
         family = psutil.Process(process.pid).children(recursive=True)
@@ -141,7 +168,8 @@ def test_cells_run_as_tasks_of_a_ray_cluster_with_the_same_losses(world: Path, s
     said = ended(begin(world, small(world, "ray"), "--launcher", "ray", "--num-parallel", "1"))
     assert "l4-s1: done" in said
     assert losses(world / "ray") == losses(straight)
-    assert table(world / "ray") == table(straight)
+    (arm, other) = table(world / "ray")["arms"]
+    assert [arm["used"], other["used"]] == [each["used"] for each in table(straight)["arms"]]
 
 
 def test_cells_at_once_have_gpus_and_cores_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
