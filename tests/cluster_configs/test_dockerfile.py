@@ -76,7 +76,7 @@ def test_the_base_is_pinned_to_a_python_that_the_package_runs_on() -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_install_steps_are_those_of_make_setup(target: str) -> None:
-    expected = [step.replace('".[dev,demo]"', ".") for step in make_steps()]
+    expected = [re.sub(r'"\.\[[\w,-]+\]"', ".", step) for step in make_steps()]  # without what tests need
     assert len(expected) == 3
     assert install_steps(target) == expected
 
