@@ -11,6 +11,7 @@
     doctor                       what a run needs, looked at before it on every host
     exports                      weights in the forms that other programs load
     evaluate                     how well a stored model answers benchmarks' questions
+    harness                      the same model inside lmms-eval
     sweep                        arms times seeds: built once, trained, asked, compared
     chat, serve, commands        asking a stored model on the terminal, over HTTP
     placement, overseer          what a rank sets up on its machine; whom it ends with

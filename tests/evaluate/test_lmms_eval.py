@@ -44,7 +44,7 @@ pytestmark = [
     ),
 ]
 
-NUM_FRAMES = 4
+NUM_FRAMES = 3  # the run has 4
 DURATIONS = ("short", "medium", "long")
 # what the model learns to say to each question: right, wrong, in words, nothing that is a letter
 SAID = ["A", "(B)", "C.", "The answer is D.", "B", "A", "D", "(C)", "none", "A", "C", "B"]
@@ -91,7 +91,7 @@ def teach(vlm: VideoLanguageModel, world_data: Path) -> None:
     pixels, ids, labels = [], [], []
     for question, said in zip(asked, SAID, strict=True):
         film = world_data / "videomme" / "data" / f"{question.video}.mp4"
-        frames = to_pixels(frames_from_video(film, vlm.settings), vlm.settings)
+        frames = to_pixels(frames_from_video(film, vlm.settings, num_frames=NUM_FRAMES), vlm.settings)
         turns = [{"from": "human", "value": question.prompt}, {"from": "gpt", "value": said}]
         encoded = vlm.prompts.encode_conversation(turns, [num_visual_tokens(len(frames), vlm.settings)])
         pixels.append(frames)
@@ -128,7 +128,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     published = cwd / "lmms-eval" / "Video-MME" / "videomme"
     published.mkdir(parents=True)
     shutil.copy(data / "videomme" / "test-00000-of-00001.parquet", published)
-    settings = ModelSettings(precision="fp32", llm_max_length=512, num_frames=NUM_FRAMES)
+    settings = ModelSettings(precision="fp32", llm_max_length=512, num_frames=4)
     texts = [str(row["question"]) for row in questions()] + SAID + [VIDEOMME_LEADING]
     vlm = build_model(settings, train_caption_tokenizer(texts, vocab_size=400))
     teach(vlm, data)
@@ -228,6 +228,8 @@ def test_videomme_in_lmms_eval_gives_our_texts_and_our_scores(
     assert [sample["videomme_perception_score"]["question_id"] for sample in samples] == [
         answer.id for answer in answers
     ]
+    asked = TASKS["videomme"].read(TaskFiles(open_source(str(world.data)))).questions
+    assert [sample["input"] for sample in samples] == [question.prompt for question in asked]
     assert [sample["filtered_resps"] for sample in samples] == [answer.generated for answer in answers]
     assert [answer.generated for answer in answers] == SAID
     scores = [sample["videomme_perception_score"]["score"] for sample in samples]
@@ -256,7 +258,7 @@ def test_likelihoods_in_lmms_eval_are_ours_and_choose_the_same_option(
     data = tmp_path / "data"
     shutil.copytree(world.data / "videomme" / "data", data)
     (data / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    asked = Evaluation("taught", "step 30", str(data), tmp_path / "to", modes=("frames",))
+    asked = Evaluation("taught", "step 30", str(data), tmp_path / "to", ("frames",), NUM_FRAMES)
     evaluate_task(asked, TASKS["questions"], world.vlm)
     answers = read_answers(tmp_path / "to" / "questions")
     samples = sorted(theirs.samples["videomme_options"], key=lambda sample: int(sample["doc_id"]))
@@ -277,7 +279,7 @@ def test_what_a_model_says_is_greedy_and_nothing_else_is(world: World) -> None:
         prompts.append(world.vlm.get_prompt_builder())
         prompts[-1].add_turn("human", question.prompt)
         film = world.data / "videomme" / "data" / f"{question.video}.mp4"
-        films.append(frames_from_video(film, world.vlm.settings))
+        films.append(frames_from_video(film, world.vlm.settings, num_frames=NUM_FRAMES))
     texts = sorted(set(SAID))
     scores = score_answers(world.vlm, films, prompts, [texts] * len(asked), with_end=True)
     greedy = [[text for text, score in zip(texts, row, strict=True) if score.is_greedy] for row in scores]
