@@ -216,6 +216,8 @@ def _plugged_in(host: Host, bridge: str, hosts_file: str) -> Iterator[None]:
         yield
     finally:
         host.kill()
+        # the kernel takes a namespace's links away some time after it; ours are to be gone now
+        subprocess.run(["ip", "link", "delete", host.port], stderr=subprocess.DEVNULL, check=False)
         _ip("netns", "delete", host.namespace)
         shutil.rmtree(files, ignore_errors=True)
 
