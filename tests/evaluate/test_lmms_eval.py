@@ -38,6 +38,7 @@ from weave_train.towers import num_visual_tokens
 pytestmark = [
     pytest.mark.process,
     pytest.mark.xdist_group("lmms-eval"),
+    pytest.mark.timeout(1800),  # lmms-eval reads all its tasks' files first: a minute, more on a busy machine
     pytest.mark.skipif(
         importlib.util.find_spec("lmms_eval") is None,
         reason="lmms-eval is not installed: `make lmms-eval` installs it without its contradicting pins",
@@ -153,7 +154,7 @@ def succeed(command: list[str], world: World) -> str:
         env=environment(world),
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=1500,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
