@@ -19,7 +19,7 @@ from weave_data.errors import ConfigError
 from weave_train.overseer import leave_with_parent
 from weave_train.placement import choose_interface, choose_threads, local_world_size
 
-__all__ = ["Launch", "detect_launch", "free_port", "rank_environment"]
+__all__ = ["Launch", "detect_launch", "free_port", "local_device", "rank_environment"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def detect_launch(*, num_threads: int | None = None, interface: str | None = Non
         rank=int(os.environ["RANK"]),
         world_size=world_size,
         local_rank=local_rank,
-        device=_device(local_rank),
+        device=local_device(local_rank),
     )
 
 
@@ -91,7 +91,8 @@ def free_port() -> int:
     return port
 
 
-def _device(local_rank: int) -> torch.device:
+def local_device(local_rank: int) -> torch.device:
+    """This rank's GPU, made the current one, or the CPU where there is none."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     device = torch.device("cuda", local_rank)

@@ -18,6 +18,7 @@ from weave_data.errors import ConflictError, RejectLimitError
 from weave_train.evaluate.answer import Answer, read_answers
 from weave_train.evaluate.run import Evaluation, evaluate_task
 from weave_train.evaluate.tasks.catalog import TASKS
+from weave_train.evaluate.weights import PinnedModel
 from weave_train.models.model import VideoLanguageModel
 from weave_train.models.video import frames_from_video
 
@@ -28,7 +29,7 @@ NUM_QUESTIONS = 13  # of `questions_dir`
 
 
 def evaluation(data: Path, to: Path, **changes: object) -> Evaluation:
-    base = Evaluation(model="tiny", weights="step 30", data=str(data), to=to, batch_size=4)
+    base = Evaluation(PinnedModel("tiny", "step 30"), data=str(data), to=to, batch_size=4)
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
@@ -126,9 +127,17 @@ def test_a_broken_line_is_answered_again_and_the_rest_is_not(
 def test_another_evaluation_in_the_same_folder_is_refused(
     whole: Path, questions_dir: Path, vlm: VideoLanguageModel
 ) -> None:
-    for change in ({"weights": "step 31"}, {"num_frames": 2}, {"modes": ("frames",)}, {"batch_size": 5}):
-        with pytest.raises(ConflictError, match=f"holds an evaluation with {next(iter(change))}"):
+    others = {
+        "weights": {"pinned": PinnedModel("tiny", "step 31")},
+        "num_frames": {"num_frames": 2},
+        "modes": {"modes": ("frames",)},
+        "batch_size": {"batch_size": 5},
+    }
+    for name, change in others.items():
+        with pytest.raises(ConflictError, match=f"holds an evaluation with {name}"):
             evaluate_task(evaluation(questions_dir, whole.parent, **change), QUESTIONS, vlm)
+    moved = evaluation(questions_dir, whole.parent, pinned=PinnedModel("elsewhere/tiny", "step 30"))
+    assert evaluate_task(moved, QUESTIONS, vlm) is not None  # the same weights by another path
 
 
 def test_lost_questions_are_counted_listed_and_too_many_fail(vlm: VideoLanguageModel, tmp_path: Path) -> None:

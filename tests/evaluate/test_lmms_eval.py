@@ -28,6 +28,7 @@ from weave_train.evaluate.asking_text import VIDEOMME_LEADING
 from weave_train.evaluate.run import Evaluation, evaluate_task
 from weave_train.evaluate.tasks.catalog import TASKS
 from weave_train.evaluate.tasks.reading import TaskFiles
+from weave_train.evaluate.weights import PinnedModel
 from weave_train.models.likelihood import score_answers
 from weave_train.models.model import VideoLanguageModel, build_model
 from weave_train.models.tokenizer import train_caption_tokenizer
@@ -259,7 +260,7 @@ def test_likelihoods_in_lmms_eval_are_ours_and_choose_the_same_option(
     data = tmp_path / "data"
     shutil.copytree(world.data / "videomme" / "data", data)
     (data / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    asked = Evaluation("taught", "step 30", str(data), tmp_path / "to", ("frames",), NUM_FRAMES)
+    asked = Evaluation(PinnedModel("taught", "step 30"), str(data), tmp_path / "to", ("frames",), NUM_FRAMES)
     evaluate_task(asked, TASKS["questions"], world.vlm)
     answers = read_answers(tmp_path / "to" / "questions")
     samples = sorted(theirs.samples["videomme_options"], key=lambda sample: int(sample["doc_id"]))

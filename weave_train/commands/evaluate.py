@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +19,7 @@ from weave_train.commands.ask import Model, NumFrames, Token
 if TYPE_CHECKING:
     from weave_train.evaluate.run import Evaluation
     from weave_train.evaluate.tasks.catalog import Task
+    from weave_train.evaluate.weights import PinnedModel
 
 __all__ = ["compare", "evaluate"]
 
@@ -58,18 +59,17 @@ def evaluate(
     hf_token: Token = None,
 ) -> None:
     """Ask a stored model a benchmark's questions; a killed evaluation goes on with the same command."""
+    from weave_train.evaluate.following import step_folder
     from weave_train.evaluate.run import Evaluation, check_modes
     from weave_train.evaluate.tasks.catalog import find_task
-    from weave_train.evaluate.weights import default_folder, run_folder, weights_name
+    from weave_train.evaluate.weights import pin_model, run_folder
 
     tasks = [find_task(name.strip()) for name in task.split(",") if name.strip()]
     if not tasks:
         raise ConfigError("task: required, e.g. --task questions", origin="command line")
-    evaluation = Evaluation(
-        model=model,
-        weights="" if follow else weights_name(model),
+    asked = partial(
+        Evaluation,
         data=data,
-        to=to if to is not None else run_folder(model) if follow else default_folder(model),
         modes=check_modes([mode.strip() for mode in modes.split(",") if mode.strip()]),
         num_frames=num_frames,
         batch_size=batch_size,
@@ -79,42 +79,39 @@ def evaluate(
         seed=seed,
         wordnet=wordnet,
     )
+
+    def evaluate_pinned(pinned: PinnedModel, folder: Path) -> None:
+        evaluation = asked(pinned=pinned, to=folder)
+        if num_ranks > 1 and "RANK" not in os.environ:
+            _start(evaluation, tasks, num_ranks, hf_token)
+        else:
+            _answer(evaluation, tasks, hf_token)
+
     if follow:
-        _follow(evaluation, tasks, num_ranks, every_steps, hf_token)
-    else:
-        _evaluate(evaluation, tasks, num_ranks, hf_token)
-
-
-def _evaluate(evaluation: Evaluation, tasks: Sequence[Task], num_ranks: int, hf_token: str | None) -> None:
-    if num_ranks > 1 and "RANK" not in os.environ:
-        _start(evaluation, tasks, num_ranks, hf_token)
-        for each in tasks:
-            _print(json.loads((evaluation.to / each.name / "results.json").read_text(encoding="utf-8")))
+        _follow(model, to or run_folder(model), [each.name for each in tasks], every_steps, evaluate_pinned)
         return
-    _answer(evaluation, tasks, hf_token)
+    pinned = pin_model(model)
+    evaluate_pinned(pinned, to or step_folder(run_folder(model), pinned.step))
 
 
 def _follow(
-    evaluation: Evaluation, tasks: Sequence[Task], num_ranks: int, every_steps: int, hf_token: str | None
+    run: str,
+    folder: Path,
+    tasks: Sequence[str],
+    every_steps: int,
+    evaluate_pinned: Callable[[PinnedModel, Path], None],
 ) -> None:
-    from weave_train.evaluate.following import curve_rows, new_checkpoints, write_curve
-    from weave_train.evaluate.weights import weights_name
+    from weave_train.evaluate.following import curve_rows, new_checkpoints, step_folder, write_curve
+    from weave_train.evaluate.weights import pin_checkpoint
 
     if "RANK" in os.environ:
         raise ConfigError("follow: it starts its own ranks; give --num-ranks instead of a launcher")
-    names = [task.name for task in tasks]
-    found = [(row["step"], row["task"]) for row in curve_rows(evaluation.to, names)]
-    done = {step for step, _ in found if all((step, name) in found for name in names)}
-    for checkpoint in new_checkpoints(evaluation.model, done=done, every_steps=every_steps):
+    found = {(row["step"], row["task"]) for row in curve_rows(folder, tasks)}
+    done = {step for step, _ in found if all((step, name) in found for name in tasks)}
+    for checkpoint in new_checkpoints(run, done=done, every_steps=every_steps):
         print(f"step {checkpoint.step}", flush=True)
-        of_step = replace(
-            evaluation,
-            model=checkpoint.uri,
-            weights=weights_name(checkpoint.uri),
-            to=evaluation.to / f"step-{checkpoint.step:06d}",
-        )
-        _evaluate(of_step, tasks, num_ranks, hf_token)
-        write_curve(evaluation.to, names)
+        evaluate_pinned(pin_checkpoint(checkpoint), step_folder(folder, checkpoint.step))
+        write_curve(folder, tasks)
 
 
 def _start(evaluation: Evaluation, tasks: Sequence[Task], num_ranks: int, hf_token: str | None) -> None:
@@ -136,14 +133,18 @@ def _start(evaluation: Evaluation, tasks: Sequence[Task], num_ranks: int, hf_tok
     words = [str(word) for flag in flags.items() if flag[1] is not None for word in flag]
     words.append("--generate" if evaluation.generates else "--no-generate")
     code = run_ranks(
-        [sys.executable, "-m", "weave_train", "evaluate", evaluation.model, *words], num_ranks=num_ranks
+        [sys.executable, "-m", "weave_train", "evaluate", evaluation.pinned.model, *words],
+        num_ranks=num_ranks,
     )
     if code:
         sys.exit(code if code > 0 else 1)
+    for task in tasks:
+        _print(json.loads((evaluation.to / task.name / "results.json").read_text(encoding="utf-8")))
 
 
 def _answer(evaluation: Evaluation, tasks: Sequence[Task], hf_token: str | None) -> None:
     from weave_train.evaluate.run import evaluate_task
+    from weave_train.launch import local_device
     from weave_train.loading import load
     from weave_train.overseer import PARENT_VARIABLE, leave_with_parent
     from weave_train.placement import choose_threads
@@ -152,7 +153,8 @@ def _answer(evaluation: Evaluation, tasks: Sequence[Task], hf_token: str | None)
     leave_with_parent()
     if world_size > 1:
         choose_threads(None)
-    vlm = load(evaluation.model, hf_token, num_frames=evaluation.num_frames, device=_device())
+    device = local_device(int(os.environ.get("LOCAL_RANK", "0")))
+    vlm = load(evaluation.pinned.model, hf_token, num_frames=evaluation.num_frames, device=device)
     for task in tasks:
         results = evaluate_task(
             evaluation,
@@ -164,12 +166,6 @@ def _answer(evaluation: Evaluation, tasks: Sequence[Task], hf_token: str | None)
         )
         if results is not None and PARENT_VARIABLE not in os.environ:
             _print(results)
-
-
-def _device() -> str | None:
-    import torch
-
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else None
 
 
 def _tell(line: str) -> None:

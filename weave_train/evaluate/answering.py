@@ -12,11 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from weave_data.errors import ConfigError
 from weave_train.evaluate.answer import Answer, Mode
 from weave_train.evaluate.asking_text import LETTERS
-from weave_train.evaluate.media import LostMediaError, MediaFinder, Sampling
-from weave_train.evaluate.question import Question
+from weave_train.evaluate.media import MediaFinder, Sampling
+from weave_train.evaluate.question import LostQuestionError, Question
 from weave_train.evaluate.tasks.catalog import Task
 from weave_train.models.decoding import AnswerOptions
 from weave_train.models.generate import generate_texts
@@ -75,23 +74,13 @@ class Asker:
                 frames = self._frames(question, mode)
                 self._check_room(question, frames)
                 ready.append((question, frames))
-            except LostMediaError as error:
-                lost[question.id] = self.lost(question, mode, error.reason, str(error))
-            except ConfigError as error:
-                lost[question.id] = self.lost(question, mode, "too-long", str(error))
+            except LostQuestionError as error:
+                lost[question.id] = _lost(question, mode, error)
         answered: dict[str, Answer] = {}
         for start in range(0, len(ready), self.batch_size):
             for answer in self._batch(ready[start : start + self.batch_size], mode):
                 answered[answer.id] = answer
         return [lost.get(question.id) or answered[question.id] for question in questions]
-
-    @staticmethod
-    def lost(question: Question, mode: Mode, reason: str, detail: str) -> Answer:
-        """What stands for an answer where there is none."""
-        one_line = " ".join(detail.split())
-        return Answer(
-            question.id, mode, question.video, tags=dict(question.tags), problem=f"{reason}: {one_line}"
-        )
 
     def _frames(self, question: Question, mode: Mode) -> list[bytes]:
         if mode == "blind":
@@ -105,9 +94,10 @@ class Asker:
         longest = max(map(len, self._token_ids(question)), default=1)
         room = self.vlm.settings.llm_max_length
         if len(prompt) + longest > room:
-            raise ConfigError(
+            raise LostQuestionError(
+                "too-long",
                 f"a prompt of {len(prompt)} tokens, {num_visual} of them visual, and an answer of {longest} "
-                f"are more than llm_max_length {room}"
+                f"are more than llm_max_length {room}",
             )
 
     def _token_ids(self, question: Question) -> Iterable[Sequence[int]]:
@@ -174,6 +164,12 @@ class Asker:
         if written is not None and question.options:
             parsed = self.task.parse(written, question.options)
         return _answer(question, mode, generated=written, parsed=parsed, likelihoods=scores)
+
+
+def _lost(question: Question, mode: Mode, error: LostQuestionError) -> Answer:
+    """What stands for an answer where there is none."""
+    problem = f"{error.reason}: {' '.join(str(error).split())}"
+    return Answer(question.id, mode, question.video, tags=dict(question.tags), problem=problem)
 
 
 def _scored_texts(question: Question) -> Sequence[str]:

@@ -27,9 +27,14 @@ from weave_train.checkpoint.layout import (
     run_checkpoints,
 )
 
-__all__ = ["curve_rows", "new_checkpoints", "write_curve"]
+__all__ = ["curve_rows", "new_checkpoints", "step_folder", "write_curve"]
 
 POLL_SECONDS = 10.0
+
+
+def step_folder(folder: Path, step: int | None) -> Path:
+    """Where the results of one step lie below a run's; `folder` itself where there is no step."""
+    return folder if step is None else folder / f"step-{step:06d}"
 
 
 def new_checkpoints(

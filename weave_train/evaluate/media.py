@@ -19,31 +19,14 @@ from weave_data.errors import SourceError, StoreError
 from weave_data.frame_policy import linspace_indices
 from weave_data.storage import SourceRoot
 from weave_train.config import ModelSettings
-from weave_train.evaluate.question import Question, Span
-from weave_train.models.media import natural_key
+from weave_train.evaluate.question import LostQuestionError, Question, Span
+from weave_train.models.media import is_image_name, natural_key
 from weave_train.models.video import VideoReader
 
-__all__ = ["LostMediaError", "MediaFinder", "MediaLimits", "Sampling"]
+__all__ = ["MediaFinder", "Sampling"]
 
 _VIDEO_SUFFIXES = frozenset({".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".gif", ".ts", ".flv"})
-_IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 _KEPT_VIDEOS = 4
-
-
-class LostMediaError(Exception):
-    """A question's video can't be seen; `reason` is counted."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        self.reason = reason
-        super().__init__(detail)
-
-
-@dataclass(frozen=True)
-class MediaLimits:
-    """Of one video's decoding."""
-
-    timeout_seconds: float = 120.0
-    memory_bytes: int = 4 << 30
 
 
 @dataclass(frozen=True)
@@ -69,12 +52,10 @@ class MediaFinder:
     Args:
         root: What `--data` names.
         settings: Of the run: frame policy, size and quality of stored frames.
-        limits: Of decoding, in a process of its own.
     """
 
     root: SourceRoot
     settings: ModelSettings
-    limits: MediaLimits = MediaLimits()
     _by_path: dict[str, list[_Found]] | None = None
     _kept: dict[tuple[str, Span | None, Sampling], list[bytes]] = field(default_factory=dict)
     _reader: VideoReader | None = None
@@ -83,7 +64,7 @@ class MediaFinder:
         """Frames of a question's video; none where it has no video.
 
         Raises:
-            LostMediaError: There is no such video, several files fit, or it can't be decoded.
+            LostQuestionError: There is no such video, several files fit, or it can't be decoded.
             StoreError: The data can't be reached: no question's fault.
         """
         if question.video is None:
@@ -107,51 +88,47 @@ class MediaFinder:
             images = self._of_folder(found, question, sampling)
             return [self._image(key) for key in images]
         if self._reader is None:
-            self._reader = VideoReader(
-                self.settings,
-                timeout_seconds=self.limits.timeout_seconds,
-                memory_bytes=self.limits.memory_bytes,
-            )
+            self._reader = VideoReader(self.settings)
+        data = self.root.read(found.key)  # outside: a store that fails is no fault of the video's
         span = question.span
         try:
             return self._reader.read(
-                self._read(found.key),
+                data,
                 num_frames=sampling.num_frames,
                 policy="segment-center" if sampling.is_center else None,
                 span_seconds=None if span is None else (span.start_seconds, span.stop_seconds),
             )
         except SourceError as error:
-            raise LostMediaError("undecodable-video", f"{found.key}: {error}") from error
+            raise LostQuestionError("undecodable-video", f"{found.key}: {error}") from error
 
     def _of_folder(self, found: _Found, question: Question, sampling: Sampling) -> Sequence[str]:
         images = found.images
         if question.span is not None:
             if question.frames_hz is None:
-                raise LostMediaError(
+                raise LostQuestionError(
                     "undecodable-video", f"{found.key}: frames without a rate, and a part is asked for"
                 )
             start = int(question.span.start_seconds * question.frames_hz)
             stop = max(int(question.span.stop_seconds * question.frames_hz), start + 1)
             images = images[start:stop]
             if not images:
-                raise LostMediaError(
+                raise LostQuestionError(
                     "undecodable-video",
                     f"{found.key}: {len(found.images)} frames, none in the part asked for",
                 )
         if sampling.is_center:
             return [images[len(images) // 2]]
+        if len(images) <= sampling.num_frames:
+            return images
         return [images[index] for index in linspace_indices(len(images), sampling.num_frames).tolist()]
 
-    def _read(self, key: str) -> bytes:
-        return self.root.read(key)
-
     def _image(self, key: str) -> bytes:
-        data = self._read(key)
+        data = self.root.read(key)
         try:
             with Image.open(io.BytesIO(data)) as image:
                 image.load()
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise LostMediaError("undecodable-frame", f"{key}: {error}") from error
+            raise LostQuestionError("undecodable-frame", f"{key}: {error}") from error
         return data
 
     def _find(self, question: Question) -> _Found:
@@ -169,10 +146,10 @@ class MediaFinder:
                 return fitting[0]
             if fitting:
                 names = ", ".join(found.key for found in fitting[:3])
-                raise LostMediaError(
+                raise LostQuestionError(
                     "ambiguous-video", f"{question.video}: {len(fitting)} files fit ({names}, ...)"
                 )
-        raise LostMediaError("missing-video", f"{question.video}: no such video below {self.root.uri}")
+        raise LostQuestionError("missing-video", f"{question.video}: no such video below {self.root.uri}")
 
     def _listed(self) -> dict[str, list[_Found]]:
         """Everything below the root by its name without suffix, in lower case."""
@@ -184,7 +161,7 @@ class MediaFinder:
                 suffix = path.suffix.lower()
                 if suffix in _VIDEO_SUFFIXES:
                     by_name.setdefault(path.stem.lower(), []).append(_Found(info.key))
-                elif suffix in _IMAGE_SUFFIXES and len(path.parts) > 1:
+                elif is_image_name(path.name) and len(path.parts) > 1:
                     folders.setdefault(str(path.parent), []).append(info.key)
         except StoreError as error:
             raise SourceError(f"{self.root.uri}: can't be listed: {error}") from error

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["LostQuestion", "Question", "QuestionSet", "Span", "Style"]
+__all__ = ["LostQuestion", "LostQuestionError", "Question", "QuestionSet", "Span", "Style"]
 
 Style = Literal["letters", "texts", "open"]
 """How a question is put and scored.
@@ -67,6 +67,14 @@ class LostQuestion:
     id: str
     reason: str
     detail: str
+
+
+class LostQuestionError(Exception):
+    """A question that can't be asked; `reason` is counted, the text is listed."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = reason
+        super().__init__(detail)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +20,14 @@ from weave_data.storage import open_source
 from weave_train.evaluate.answer import Answer, Mode
 from weave_train.evaluate.answering import Asker, guess
 from weave_train.evaluate.journal import Journal
-from weave_train.evaluate.media import MediaFinder, MediaLimits
+from weave_train.evaluate.media import MediaFinder
 from weave_train.evaluate.question import Question, QuestionSet
 from weave_train.evaluate.report import results_markdown, results_png
 from weave_train.evaluate.results import lost_fraction, summarise
 from weave_train.evaluate.scoring import check_metrics, score_open
 from weave_train.evaluate.tasks.catalog import Task
 from weave_train.evaluate.tasks.reading import TaskFiles
+from weave_train.evaluate.weights import PinnedModel
 
 if TYPE_CHECKING:
     from weave_train.models.model import VideoLanguageModel
@@ -41,8 +42,7 @@ class Evaluation:
     """What is evaluated, and how.
 
     Attributes:
-        model: Named in results.
-        weights: What its weights are known by: step and hash of the checkpoint.
+        pinned: The model's name in results, and what its weights are known by.
         data: Folder or URI of questions and videos.
         to: Folder of results; a task writes below `to/<task>`.
         modes: Without repeats; `frames` first is what results begin with.
@@ -53,11 +53,9 @@ class Evaluation:
         limit: Only the first so many questions.
         seed: Of guesses.
         wordnet: Folder of WordNet, for WUPS.
-        limits: Of decoding one video.
     """
 
-    model: str
-    weights: str
+    pinned: PinnedModel
     data: str
     to: Path
     modes: tuple[Mode, ...] = ("frames", "blind")
@@ -68,7 +66,6 @@ class Evaluation:
     limit: int | None = None
     seed: int = 7
     wordnet: Path | None = None
-    limits: MediaLimits = field(default_factory=MediaLimits)
 
 
 def evaluate_task(
@@ -104,7 +101,7 @@ def evaluate_task(
         check_metrics(task.metrics, wordnet=evaluation.wordnet)
     num_frames = evaluation.num_frames or vlm.settings.num_frames
     journal = Journal(evaluation.to / task.name, _spec(evaluation, task, asked, num_frames))
-    media = MediaFinder(root, vlm.settings, evaluation.limits)
+    media = MediaFinder(root, vlm.settings)
     asker = Asker(vlm, task, media, num_frames, evaluation.batch_size, evaluation.generates)
     blocks = list(_blocks(asked.questions, evaluation))
     known = journal.blocks()
@@ -154,11 +151,11 @@ def _limited(asked: QuestionSet, limit: int | None) -> QuestionSet:
 
 
 def _spec(evaluation: Evaluation, task: Task, asked: QuestionSet, num_frames: int) -> dict[str, Any]:
+    """What fixes the answers; the same weights may be called by another path."""
     return {
         "version": EVALUATION_VERSION,
         "task": task.name,
-        "model": evaluation.model,
-        "weights": evaluation.weights,
+        "weights": evaluation.pinned.weights,
         "modes": list(evaluation.modes),
         "num_frames": num_frames,
         "batch_size": evaluation.batch_size,
@@ -189,8 +186,8 @@ def _publish(
     results = {
         "version": EVALUATION_VERSION,
         "task": task.name,
-        "model": evaluation.model,
-        "weights": evaluation.weights,
+        "model": evaluation.pinned.model,
+        "weights": evaluation.pinned.weights,
         "num_frames": num_frames,
         "questions_sha256": asked.sha256,
         "lost_rows": dict(sorted(Counter(row.reason for row in asked.lost).items())),

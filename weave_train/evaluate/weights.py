@@ -1,19 +1,39 @@
-"""Which weights a model argument means, so that an evaluation never goes on with others."""
+"""Which weights a model argument means, so that an evaluation never goes on with others.
+
+A run that still trains has another newest checkpoint every few minutes: it is looked up once, and all ranks
+are given that one.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
-from weave_data.errors import ConfigError, WeaveError
+from weave_data.errors import ConfigError
 from weave_data.storage import LocalStore
-from weave_train.checkpoint.layout import complete_key, complete_steps, find_checkpoint_at
+from weave_train.checkpoint.layout import Checkpoint, complete_key, complete_steps, find_checkpoint_at
 
-__all__ = ["default_folder", "run_folder", "weights_name"]
+__all__ = ["PinnedModel", "pin_checkpoint", "pin_model", "run_folder"]
 
 
-def weights_name(model: str) -> str:
-    """What a model's weights are known by: `step 200, sha256 of complete.json`, a file's hash, or the id.
+@dataclass(frozen=True)
+class PinnedModel:
+    """One set of weights.
+
+    Attributes:
+        model: As `loading.load` takes it; of a run of ours its checkpoint.
+        weights: What they are known by: step and hash of `complete.json`, a file's hash, or a published id.
+        step: Of a run of ours.
+    """
+
+    model: str
+    weights: str
+    step: int | None = None
+
+
+def pin_model(model: str) -> PinnedModel:
+    """The weights that a model argument means now.
 
     Args:
         model: As `loading.load` takes it.
@@ -23,48 +43,36 @@ def weights_name(model: str) -> str:
     """
     path = Path(model)
     if path.suffix == ".pt" and path.is_file():
-        return f"sha256 {_file_sha256(path)}"
+        return PinnedModel(model, f"sha256 {_file_sha256(path)}")
     if "://" not in model and not path.exists() and "checkpoints/" not in model:
-        return model  # a published id; `load` says what is wrong with it
+        return PinnedModel(model, model)  # a published id; `load` says what is wrong with it
     latest = path / "checkpoints" / "latest-checkpoint.pt"
     if path.is_dir() and latest.is_file() and not complete_steps(LocalStore(path)):
-        return f"sha256 {_file_sha256(latest)}"
-    checkpoint = find_checkpoint_at(model)
-    content = checkpoint.store.get(complete_key(checkpoint.step))
-    return f"step {checkpoint.step}, sha256 {hashlib.sha256(content).hexdigest()}"
+        return PinnedModel(model, f"sha256 {_file_sha256(latest)}")
+    return pin_checkpoint(find_checkpoint_at(model))
 
 
-def default_folder(model: str) -> Path:
-    """`RUN/evaluations/step-<n>` of a local run of ours.
+def pin_checkpoint(checkpoint: Checkpoint) -> PinnedModel:
+    """The weights of one checkpoint."""
+    digest = hashlib.sha256(checkpoint.store.get(complete_key(checkpoint.step))).hexdigest()
+    return PinnedModel(checkpoint.uri, f"step {checkpoint.step}, sha256 {digest}", checkpoint.step)
+
+
+def run_folder(model: str) -> Path:
+    """`RUN/evaluations`, where results lie unless told otherwise; the run may not have saved yet.
+
+    Args:
+        model: A local run directory of ours, or one of its checkpoints.
 
     Raises:
         ConfigError: Another model: there is no place of its own for results.
     """
-    path = Path(model)
-    try:
-        if "://" not in model and (path.is_dir() or "checkpoints/step-" in model):
-            checkpoint = find_checkpoint_at(model)
-            run_dir = Path(str(model).partition("/checkpoints/step-")[0])
-            return run_dir / "evaluations" / f"step-{checkpoint.step:06d}"
-    except WeaveError as error:
-        raise ConfigError(f"to: required for this model ({error})", origin="command line") from error
-    raise ConfigError("to: required, since this model is no local run directory", origin="command line")
-
-
-def run_folder(run: str) -> Path:
-    """`RUN/evaluations` of a local run directory that may not have saved yet.
-
-    Raises:
-        ConfigError: It is none.
-    """
-    if "://" in run or not Path(run).is_dir():
-        raise ConfigError("to: required, since this run is no local directory", origin="command line")
-    return Path(run) / "evaluations"
+    run_dir = Path(model.partition("/checkpoints/step-")[0])
+    if "://" in model or not (run_dir / "config.json").is_file():
+        raise ConfigError("to: required, since this model is no local run directory", origin="command line")
+    return run_dir / "evaluations"
 
 
 def _file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

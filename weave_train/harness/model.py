@@ -19,6 +19,7 @@ from tqdm import tqdm
 from weave_data.errors import ConfigError
 from weave_train.harness.generation_kwargs import answer_options
 from weave_train.harness.visuals import VisualReader
+from weave_train.launch import local_device
 from weave_train.loading import load
 from weave_train.models.generate import generate_texts
 from weave_train.models.likelihood import AnswerScore, score_answers
@@ -75,7 +76,7 @@ class WeaveTrain(lmms):
             str(pretrained),
             hf_token,
             num_frames=None if num_frames is None else int(num_frames),
-            device=device or _device(),
+            device=device or local_device(int(os.environ.get("LOCAL_RANK", "0"))),
         )
         self._visuals = VisualReader(self._vlm.settings)
 
@@ -191,7 +192,3 @@ def _by_question(
 
 def _as_result(score: AnswerScore) -> GenerationResult:
     return GenerationResult((-score.mean_log_prob, score.is_greedy))
-
-
-def _device() -> str | None:
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else None

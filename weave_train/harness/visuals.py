@@ -22,8 +22,6 @@ from weave_train.models.video import VideoReader
 
 __all__ = ["VisualReader"]
 
-_TIMEOUT_SECONDS = 120.0
-_MEMORY_BYTES = 4 << 30
 _KEPT_VIDEOS = 4  # questions about one video follow each other
 
 
@@ -84,9 +82,7 @@ class VisualReader:
 
     def _of_video(self, path: Path) -> list[bytes]:
         if self._videos is None:
-            self._videos = VideoReader(
-                self._settings, timeout_seconds=_TIMEOUT_SECONDS, memory_bytes=_MEMORY_BYTES
-            )
+            self._videos = VideoReader(self._settings)
         try:
             return self._videos.read(path.read_bytes())
         except OSError as error:

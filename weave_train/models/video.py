@@ -60,7 +60,9 @@ class VideoReader:
         memory_bytes: That the child may hold.
     """
 
-    def __init__(self, settings: ModelSettings, *, timeout_seconds: float, memory_bytes: int) -> None:
+    def __init__(
+        self, settings: ModelSettings, *, timeout_seconds: float = 120.0, memory_bytes: int = 4 << 30
+    ) -> None:
         self._settings = settings
         self._decoder = IsolatedDecoder(
             decoder=settings.frames.decoder,
