@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ __all__ = ["Asked", "ask_clip", "asked_film", "write_asked_clips"]
 
 _TYPES = LONG_TYPES + SHORT_TYPES
 _LONG_FRAMES = (3 * FPS, 4 * FPS)
+_NUM_OPTIONS = 3
 
 
 class Asked(NamedTuple):
@@ -90,12 +91,12 @@ def _in_turn(draws: Draws, num_frames: int) -> Events:
 
 
 def _how_many(draws: Draws, num_frames: int) -> tuple[Events, str, str]:
-    count = draws.whole(1, 3)
-    if count == 1:
+    times = draws.whole(1, 3)
+    if times == 1:
         events = stage_kind(draws, draws.one(("alone", "together")), num_frames)
     else:
-        events = stage_appearances(draws, num_frames, count)
-    return events, f"How many times does the {events[0].thing.name} appear?", COUNTS[count - 1]
+        events = stage_appearances(draws, num_frames, times)
+    return events, f"How many times does the {events[0].thing.name} appear?", COUNTS[times - 1]
 
 
 def _which_object(draws: Draws, num_frames: int) -> tuple[Events, str, str]:
@@ -142,7 +143,8 @@ def write_asked_clips(
 
     Returns:
         Path of `conversations.jsonl`: source of kind `conversations`, or a JSON list for the trainer; media
-        are relative to it.
+        are relative to it. The same questions lie beside it as `questions.jsonl`, for `weave-train evaluate`:
+        three texts to choose from, the wrong ones answers to the next questions of that type.
 
     Raises:
         SystemExit: The directory holds something else.
@@ -154,13 +156,33 @@ def write_asked_clips(
     render_films(partial(asked_film, seed), places, num_processes=num_processes, notify=notify)
     path = directory / "conversations.jsonl"
     write_json_lines(path, (_record(ask_clip(seed, index)) for index in range(num_clips)))
+    write_json_lines(directory / "questions.jsonl", (_question(seed, index) for index in range(num_clips)))
     return path
 
 
 def _record(asked: Asked) -> Mapping[str, Any]:
     turns = [{"from": "human", "value": asked.question}, {"from": "gpt", "value": asked.answer}]
+    return {"id": asked.film.film_id, "video": _video(asked), "conversations": turns}
+
+
+def _question(seed: int, index: int) -> Mapping[str, Any]:
+    asked = ask_clip(seed, index)
+    texts = {asked.answer}
+    for later in count(index + len(_TYPES), len(_TYPES)):
+        texts.add(ask_clip(seed, later).answer)
+        if len(texts) == _NUM_OPTIONS:
+            break
+    options = sorted(texts)
     return {
         "id": asked.film.film_id,
-        "video": f"videos/{asked.film.film_id}.mp4",
-        "conversations": turns,
+        "video": _video(asked),
+        "question": asked.question,
+        "options": options,
+        "answer": options.index(asked.answer),
+        "style": "texts",
+        "tags": {"type": asked.type},
     }
+
+
+def _video(asked: Asked) -> str:
+    return f"videos/{asked.film.film_id}.mp4"

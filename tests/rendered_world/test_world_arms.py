@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from weave_data.config import BuildConfig, load_config, read_yaml
 from weave_data.pipeline import build
 from weave_data.records import WovenSample
 from weave_data.shard import iter_rows, read_manifest
-from weave_data.storage import open_store
+from weave_data.storage import open_source, open_store
+from weave_train.evaluate.tasks.plain import read_plain
+from weave_train.evaluate.tasks.reading import TaskFiles
 
 ROOT = Path(__file__).resolve().parents[2] / "experiments" / "rendered_world"
 NUM_CLIPS = 32
@@ -122,3 +125,16 @@ def test_the_shared_stage_is_one_clip_and_one_question_a_sample(tmp_path: Path) 
     rows = list(iter_rows(store, read_manifest(store, "asked")))
     assert len(rows) == 7
     assert all(len(row.clips) == 1 and row.num_frames == 16 and len(row.conversations) == 2 for row in rows)
+
+
+def test_unseen_single_clips_can_be_asked_about_with_three_texts_to_choose_from(tmp_path: Path) -> None:
+    write_asked_clips(tmp_path, num_clips=14, seed=3, notify=ignore)
+    taught = [json.loads(line) for line in (tmp_path / "conversations.jsonl").read_text().splitlines()]
+    asked = read_plain(TaskFiles(open_source(str(tmp_path))))
+    assert len(asked.questions) == 14
+    assert not asked.lost
+    for question, row in zip(asked.questions, taught, strict=True):
+        told, answer = (turn["value"] for turn in row["conversations"])
+        assert question.prompt == told, "as trained: no options, no letters"
+        assert len(set(question.options)) == 3
+        assert question.options[question.answer_index or 0] == answer
