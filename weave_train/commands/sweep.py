@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -35,15 +36,20 @@ def sweep(
     ] = None,
 ) -> None:
     """Run what is left of a sweep, then print its table."""
+    from weave_train.commands.asked_of_cells import check_evaluations, check_questions
     from weave_train.sweep import load_cells, plan_lines, run_sweep
 
     loaded = load_cells(file)
+    check_evaluations(loaded)
     arms = [arm.strip() for arm in only.split(",")] if only is not None else None
     if dry_run:
         for line in plan_lines(loaded, loaded.chosen(arms)):
             print(line)
         return
-    written = run_sweep(loaded, arms=arms, launcher=launcher, num_parallel=num_parallel, say=_say)
+    check = partial(check_questions, loaded) if launcher == "local" else None
+    written = run_sweep(
+        loaded, arms=arms, launcher=launcher, num_parallel=num_parallel, check=check, say=_say
+    )
     print(written[0].read_text(encoding="utf-8"))
     print("written: " + ", ".join(map(str, written)))
 

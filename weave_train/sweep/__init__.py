@@ -12,11 +12,13 @@ from weave_train.sweep.cells import Cell, CellStage, Sweep, load_cells
 from weave_train.sweep.config import SweepConfig, load_sweep
 from weave_train.sweep.plan_lines import plan_lines
 from weave_train.sweep.run_sweep import run_sweep, write_outcome
+from weave_train.sweep.states import Evaluated
 from weave_train.sweep.statistics import Interval, bootstrap_interval, holm
 
 __all__ = [
     "Cell",
     "CellStage",
+    "Evaluated",
     "Interval",
     "Sweep",
     "SweepConfig",

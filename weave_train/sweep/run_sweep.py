@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,7 @@ def run_sweep(
     arms: Sequence[str] | None = None,
     launcher: Literal["local", "ray"] = "local",
     num_parallel: int | None = None,
+    check: Callable[[], None] | None = None,
     say: Say,
 ) -> list[Path]:
     """Build, finish every chosen cell, write the table and the figure of all that are done.
@@ -35,6 +36,8 @@ def run_sweep(
         arms: Whose cells; None: all.
         launcher: Where cells run.
         num_parallel: Cells at once; None: one here, as many as there is room for on Ray.
+        check: Called before anything is built or trained, where anything is left; what it raises ends the
+            sweep.
         say: Told what happens.
 
     Returns:
@@ -50,6 +53,8 @@ def run_sweep(
     say(f"{sweep.config.name}: {len(chosen) - len(left)} of {len(chosen)} cells are done")
     failures: list[CellFailure] = []
     if left:
+        if check is not None:
+            check()
         children = Children()
         with stopping(children):
             _build(sweep, children, say)
