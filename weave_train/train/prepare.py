@@ -32,7 +32,7 @@ from weave_train.train.data import TrainingData, open_data, sample_texts
 from weave_train.train.meter import StepMeter
 from weave_train.train.optimizer_state import check_optimizer, optimizer_id
 from weave_train.train.resume import (
-    agree,
+    as_first,
     check_unchanged,
     data_state,
     find_checkpoint,
@@ -122,7 +122,7 @@ def prepare_run(config: PretrainConfig, launch: Launch, *, is_dry: bool = False)
     donor = find_donor(config, recipe=data.recipe) if checkpoint is None else None
 
     init_process_group(launch, timeout_seconds=config.watch.collective_timeout_s)
-    agree(checkpoint.uri if checkpoint else None, launch, what="which checkpoint to resume")
+    checkpoint = as_first(checkpoint, launch)
     # before minutes go into the model: whoever trains in this directory yet ends with its step
     claim = Claim(run_dir) if launch.is_first and not is_dry else None
     past = checkpoint or donor

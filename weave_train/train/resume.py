@@ -29,6 +29,7 @@ from weave_train.train.saving import FrozenWeights, run_store
 
 __all__ = [
     "agree",
+    "as_first",
     "check_unchanged",
     "data_state",
     "find_checkpoint",
@@ -90,6 +91,35 @@ def find_checkpoint(config: PretrainConfig, run_dir: Path) -> Checkpoint | None:
         "would be mixed with those of another past: give another --run_id, or --resume auto",
         origin="command line",
     )
+
+
+def as_first(checkpoint: Checkpoint | None, launch: Launch) -> Checkpoint | None:
+    """The first rank's checkpoint, on every rank.
+
+    What a killed run was still writing may become complete between two ranks' looks at the store.
+
+    Args:
+        checkpoint: What this rank found.
+        launch: Rank and world size; the process group is up.
+
+    Raises:
+        TrainingError: Only some ranks found one, or they lie in different places.
+        WeaveError: The first rank's can't be read here.
+    """
+    if launch.world_size == 1:
+        return checkpoint
+    firsts = [None if checkpoint is None else checkpoint.uri]
+    torch.distributed.broadcast_object_list(firsts, src=0)
+    failure: WeaveError | None = None
+    if checkpoint is not None and firsts[0] is not None and checkpoint.uri != firsts[0]:
+        try:
+            checkpoint = find_checkpoint_at(firsts[0])
+        except WeaveError as error:
+            failure = error
+    if _any_failed(failure, launch):
+        raise_together(failure, launch)
+    agree(checkpoint.uri if checkpoint else None, launch, what="which checkpoint to resume")
+    return checkpoint
 
 
 def check_unchanged(
