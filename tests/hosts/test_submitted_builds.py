@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import subprocess
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import psutil
 import pytest
 from host_builds import NUM_CLIPS, manifest_hash, num_parts, wait_until, write_config
 from netns import virtual_hosts
-from ray_hosts import RAY, RayHosts, ray_hosts
+from ray_hosts import RAY, Node, RayHosts, ray_hosts
 from servers import S3Server
 
 pytestmark = [pytest.mark.server, pytest.mark.process, pytest.mark.xdist_group("hosts")]
@@ -64,6 +66,16 @@ def driver(cluster: RayHosts) -> psutil.Process:
         if process.cmdline()[1:3] == [shutil.which("weave-data", path=cluster.environment["PATH"]), "build"]:
             return process
     raise AssertionError("no driver runs")
+
+
+def part_workers(node: Node) -> list[psutil.Process]:
+    """Processes of a node that decode a part at this moment."""
+    found = []
+    for pid in node.host.process_ids():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            found += [process] if process.cmdline()[:1] == [f"ray::{PARTS}"] else []
+    return found
 
 
 def test_a_submitted_build_works_on_both_hosts_and_gives_the_manifest_of_one_process(
@@ -185,3 +197,59 @@ def test_a_build_goes_on_without_a_node_that_is_killed_in_its_middle(
     assert cluster.alive() == {cluster.nodes[0].host.address}
     cluster.nodes.pop()
     cluster.add(lost, num_cpus=1)
+
+
+@pytest.mark.slow
+def test_a_build_goes_on_without_a_host_whose_cable_is_pulled(
+    cluster: RayHosts, source: str, s3: S3Server, tmp_path: Path, hash_of_one_process: str
+) -> None:
+    config, output = write_config(tmp_path, source, s3)
+    process = begin(cluster, config)
+    silent = cluster.nodes[1].host
+    wait_until(lambda: num_parts(output) >= 6 or process.poll() is not None, "the middle of the build")
+    silent.unplug()
+    try:
+        assert 6 <= num_parts(output) < NUM_CLIPS
+        out, err = process.communicate(timeout=DEADLINE_SECONDS)
+        assert process.returncode == 0, out + err
+        assert manifest_hash(output) == hash_of_one_process
+        assert cluster.alive() == {cluster.nodes[0].host.address}
+    finally:
+        silent.kill()
+        silent.plug()
+    cluster.nodes.pop()
+    cluster.add(silent, num_cpus=1)
+
+
+@pytest.mark.slow
+def test_a_node_that_joins_a_running_build_takes_its_share(
+    cluster: RayHosts, source: str, s3: S3Server, tmp_path: Path, hash_of_one_process: str
+) -> None:
+    config, output = write_config(tmp_path, source, s3)
+    joining = cluster.nodes.pop().host
+    joining.kill()
+    wait_until(lambda: joining.address not in cluster.alive(), "the head's notice of a lost node")
+    before = {task["job_id"] for task in cluster.tasks(PARTS)}
+    process = begin(cluster, config)
+    wait_until(lambda: num_parts(output) >= 2 or process.poll() is not None, "the middle of the build")
+    busy = part_workers(cluster.nodes[0])
+    assert busy, "the first node works"
+    for worker in busy:
+        worker.suspend()  # what is done from here on, the other node does
+    try:
+        cluster.add(joining, num_cpus=1)
+        done = num_parts(output)
+        wait_until(lambda: num_parts(output) > done + 2 or process.poll() is not None, "work on the new node")
+    finally:
+        for worker in busy:
+            worker.resume()
+    out, err = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 0, out + err
+    assert manifest_hash(output) == hash_of_one_process
+    shares = Counter(
+        task["address"]
+        for task in cluster.tasks(PARTS)
+        if task["job_id"] not in before and task["state"] == "FINISHED"
+    )
+    assert shares[joining.address] >= 2, shares
+    assert shares[cluster.nodes[0].host.address] >= 2, shares

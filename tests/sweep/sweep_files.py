@@ -69,6 +69,7 @@ def pretend_trained(cell: Cell, *, steps: tuple[int, ...] = (2, 3), num_steps: i
                 f"Finetune/{name}": value
                 for name, value in {
                     "Step": step, "Samples": 8, "Tokens": 800, "Supervised Tokens": 100, "Model TFLOP": 0.5,
+                    "Loss (Raw)": 6.0 / step,
                 }.items()
             }
             for step in range(1, steps[-1] + 1)

@@ -13,6 +13,7 @@ from sweep_files import load, plain, pretend_answered, pretend_trained
 
 from weave_data.errors import VerificationError
 from weave_train.sweep import Cell, Sweep, run_sweep, write_outcome
+from weave_train.sweep.curves import draw_curves, mean_curve
 
 
 def scored(cell: Cell, number: int, mode: str, score: str) -> float | None:
@@ -45,7 +46,7 @@ def test_a_finished_sweep_starts_nothing_and_writes_its_table(tmp_path: Path) ->
     said: list[str] = []
     written = run_sweep(sweep, say=said.append)
     assert said == ["plain: 6 of 6 cells are done"]
-    assert [path.name for path in written] == ["table.md", "table.json", "figure.png"]
+    assert [path.name for path in written] == ["table.md", "table.json", "curves.png", "figure.png"]
     before = [path.read_bytes() for path in written]
     run_sweep(load(tmp_path, plain(tmp_path)), say=said.append)
     assert [path.read_bytes() for path in written] == before
@@ -141,7 +142,7 @@ def test_the_figure_has_a_point_for_each_cell_and_a_colour_for_each_group(
     tmp_path: Path, figure: dict[str, str], groups: int
 ) -> None:
     sweep = finished(tmp_path, figure=figure)
-    path = write_outcome(sweep, sweep.cells)[2]
+    path = write_outcome(sweep, sweep.cells)[-1]
     points = outcome_of(sweep)["points"]
     assert len(points) == 6
     assert {point["x"] for point in points} == {
@@ -188,3 +189,39 @@ def test_metrics_that_lack_steps_are_an_error(tmp_path: Path) -> None:
     path.write_text("\n".join(path.read_text().splitlines()[1:]) + "\n")
     with pytest.raises(VerificationError, match="steps are missing"):
         write_outcome(sweep, sweep.cells)
+
+
+def test_a_curve_is_the_mean_over_seeds_by_supervised_tokens(tmp_path: Path) -> None:
+    sweep = finished(tmp_path)
+    stages = [cell.last for cell in sweep.cells if cell.arm == "l4"]
+    tokens, losses = mean_curve(stages)
+    assert tokens.tolist() == [100.0, 200.0, 300.0, 400.0]
+    assert losses == pytest.approx([6.0, 3.0, 2.0, 1.5])
+    lines = [json.loads(line) for line in (stages[0].run_dir / "metrics.jsonl").read_text().splitlines()]
+    lines[1]["Finetune/Loss (Raw)"] = None  # skipped: not finite
+    lines[2]["Finetune/Supervised Tokens"] = 400
+    (stages[0].run_dir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    tokens, losses = mean_curve(stages[:1])
+    assert tokens.tolist() == [100.0, 500.0, 600.0]
+    assert losses == pytest.approx([6.0, 2.0, 1.5])
+
+
+def test_a_long_curve_has_few_windows_each_a_mean_over_its_tokens(tmp_path: Path) -> None:
+    sweep = finished(tmp_path)
+    stage = sweep.cells[0].last
+    lines = [
+        {"Finetune/Supervised Tokens": 1 + step % 3, "Finetune/Loss (Raw)": float(step % 3)}
+        for step in range(600)
+    ]
+    (stage.run_dir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    tokens, losses = mean_curve([stage])
+    assert len(tokens) == 60
+    assert tokens[-1] == 1200
+    assert np.average(losses, weights=np.diff(tokens, prepend=0)) == pytest.approx((0 + 2 + 6) / 6)
+
+
+def test_curves_are_drawn_with_a_panel_for_each_stage(tmp_path: Path) -> None:
+    sweep = finished(tmp_path)
+    draw_curves(tmp_path / "curves.png", sweep.cells, title="t")
+    with Image.open(tmp_path / "curves.png") as image:
+        assert image.size == (720, 480)

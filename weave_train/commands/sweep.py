@@ -14,8 +14,8 @@ HELP = """Train arms x seeds and compare them: weave-train sweep experiments/fig
 
 The file names recipes to build (one decode pass), flags of weave-train pretrain by stage and arm, seeds,
 evaluations, contrasts and a figure. Each arm and seed is a cell, OUTPUT/cells/<arm>-s<seed>, with a run
-directory for each stage. OUTPUT/table.md, table.json and figure.png say what came out: means and spread over
-seeds, paired differences with intervals over seeds and videos, Holm's p-values.
+directory for each stage. OUTPUT/table.md, table.json, figure.png and curves.png say what came out: means and
+spread over seeds, paired differences with intervals over seeds and videos, Holm's p-values, losses.
 
 Kill it anywhere: the same command goes on, skips what is done and gives the same table.
 """

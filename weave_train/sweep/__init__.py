@@ -4,7 +4,7 @@ config -> builds -> cells                     a file becomes runs, all of it che
 states                                        what a cell has already done, by its own files
 children, rooms -> run_cell -> launchers      commands as processes, here or as tasks of Ray
 metric, answers, statistics -> outcome        scores by question; intervals over seeds and videos
-table, figure                                 the outcome for people
+table, figure, curves                         the outcome for people
 plan_lines, run_sweep                         what would happen; what happens
 """
 

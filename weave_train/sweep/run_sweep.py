@@ -10,6 +10,7 @@ from typing import Literal
 from weave_data.errors import IncompleteError, TrainingError
 from weave_train.sweep.cells import Cell, Sweep
 from weave_train.sweep.children import Children
+from weave_train.sweep.curves import draw_curves
 from weave_train.sweep.figure import draw_figure
 from weave_train.sweep.launchers import finish_here, finish_on_ray, stopping
 from weave_train.sweep.outcome import gather
@@ -84,13 +85,16 @@ def _build(sweep: Sweep, children: Children, say: Say) -> None:
 
 
 def write_outcome(sweep: Sweep, done: Sequence[Cell]) -> list[Path]:
-    """Write `table.md`, `table.json` and, if it is asked for, `figure.png`."""
+    """Write `table.md`, `table.json`, `curves.png` and, if it is asked for, `figure.png`."""
     output = Path(sweep.config.output)
     outcome = gather(sweep, done)
     output.mkdir(parents=True, exist_ok=True)
     written = [output / "table.md", output / "table.json"]
     _replace(written[0], "\n".join(table_lines(sweep.config, outcome)))
     _replace(written[1], json.dumps(outcome, indent=1, allow_nan=False) + "\n")
+    if done:
+        written.append(output / "curves.png")
+        draw_curves(written[-1], done, title=sweep.config.name)
     if sweep.config.figure is not None:
         path = output / "figure.png"
         draw_figure(path, outcome["points"], figure=sweep.config.figure, title=sweep.config.name)
