@@ -152,7 +152,7 @@ def test_a_run_directory_holds_what_is_promised(zero2: Path) -> None:
     names = {path.name for path in zero2.iterdir()}
     assert names == {
         *("config.json", "config.yaml", "metrics.jsonl", "loss.png", "tokenizer", "language"),
-        *("frozen", "checkpoints"),
+        *("frozen", "checkpoints", "runner.json"),
     }
     # a run that counts in steps saves at its end only, unless told otherwise
     assert [path.name for path in (zero2 / "checkpoints").iterdir()] == [f"step-{NUM_STEPS:06d}"]
