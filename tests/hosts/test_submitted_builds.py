@@ -232,8 +232,9 @@ def test_a_node_that_joins_a_running_build_takes_its_share(
     before = {task["job_id"] for task in cluster.tasks(PARTS)}
     process = begin(cluster, config)
     wait_until(lambda: num_parts(output) >= 2 or process.poll() is not None, "the middle of the build")
+    wait_until(lambda: bool(part_workers(cluster.nodes[0])), "work on the first node")
     busy = part_workers(cluster.nodes[0])
-    assert busy, "the first node works"
+    assert busy
     for worker in busy:
         worker.suspend()  # what is done from here on, the other node does
     try:
