@@ -116,7 +116,7 @@ def test_holm_rejects_what_its_definition_rejects(values: list[float | None]) ->
     for level in (0.01, 0.05, 0.2):
         rejected = set()
         for rank, value in enumerate(sorted(known)):  # step down until one is not small enough
-            if value * (len(known) - rank) > level:
+            if value * (len(values) - rank) > level:
                 break
             rejected.add(value)
         for value, corrected in zip(values, adjusted, strict=True):

@@ -126,14 +126,17 @@ def _times_drawn(rng: np.random.Generator, count: int, draws: int) -> Array:
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:
-    """Holm's adjusted p-values, in the order given; None stays None and counts for nothing.
+    """Holm's adjusted p-values, in the order given.
 
-    [0.01, 0.04, 0.03] -> [0.03, 0.06, 0.06]
+    None stays None and counts as one more hypothesis, not rejected: what is not known yet must not make
+    what is known look better.
+
+    [0.01, 0.04, 0.03] -> [0.03, 0.06, 0.06], [0.01, None, None] -> [0.03, None, None]
     """
     known = sorted((value, index) for index, value in enumerate(values) if value is not None)
     adjusted: list[float | None] = [None] * len(values)
     highest = 0.0
     for rank, (value, index) in enumerate(known):
-        highest = max(highest, min(1.0, (len(known) - rank) * value))
+        highest = max(highest, min(1.0, (len(values) - rank) * value))
         adjusted[index] = highest
     return adjusted
