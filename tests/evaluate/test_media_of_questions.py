@@ -60,6 +60,17 @@ def test_a_frame_that_is_no_image_loses_its_question(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
+def test_one_image_is_a_single_frame_at_its_very_place(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.jpg").write_bytes(jpeg((9, 9, 9)))
+    media = finder(tmp_path)
+    assert media.frames(about("pictures/a.jpg"), ALL) == [jpeg((9, 9, 9))]
+    assert media.frames(about("a.jpg", folder="pictures"), ALL) == [jpeg((9, 9, 9))]
+    with pytest.raises(LostQuestionError, match=r"a\.jpg: no such image") as caught:
+        media.frames(about("a.jpg"), ALL)
+    assert caught.value.reason == "missing-video"
+
+
 def test_the_published_folder_decides_between_files_of_one_name(tmp_path: Path) -> None:
     render(tmp_path / "star" / "a.mp4", ["red"])
     render(tmp_path / "sta" / "a.mp4", ["blue"])

@@ -4,6 +4,7 @@ question.video "ZS9XR.mp4", folder "star/Charades_v1_480"
   star/Charades_v1_480/ZS9XR.mp4        where it was published
   videos/ZS9XR.mp4, video/ZS9XR.mp4     any other place, as long as one file only fits
   ZS9XR.webm, ZS9XR/000001.jpg, ...     another container, frames already taken
+question.video "pictures/a.jpg"         one image, at that very place: a single frame
 """
 
 from __future__ import annotations
@@ -83,6 +84,8 @@ class MediaFinder:
             self._reader = None
 
     def _sampled(self, question: Question, sampling: Sampling) -> list[bytes]:
+        if question.video is not None and is_image_name(question.video):
+            return [self._image(self._picture(question))]
         found = self._find(question)
         if found.images:
             images = self._of_folder(found, question, sampling)
@@ -130,6 +133,15 @@ class MediaFinder:
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise LostQuestionError("undecodable-frame", f"{key}: {error}") from error
         return data
+
+    def _picture(self, question: Question) -> str:
+        keys = (
+            [f"{question.folder}/{question.video}", question.video] if question.folder else [question.video]
+        )
+        for key in keys:
+            if key is not None and self.root.size(key) is not None:
+                return key
+        raise LostQuestionError("missing-video", f"{question.video}: no such image in {self.root.uri}")
 
     def _find(self, question: Question) -> _Found:
         assert question.video is not None

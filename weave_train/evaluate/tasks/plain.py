@@ -4,8 +4,8 @@
      "options": ["a red dot", "a blue box"], "answer": 0, "tags": {"type": "order"}}
 
 `answer` is an option's number, letter or text. Without `options` the question is open and `answer` a text or
-a list of texts. `video` may be a folder of images, or null. `start` and `end` in seconds: a part of it.
-`style: texts` shows no options and scores each one's text as the answer.
+a list of texts. `video` may be a folder of frames, one image, or null; `start` and `end` in seconds are a
+part of it. `style: texts` shows no options and scores each one's text as the answer.
 """
 
 from __future__ import annotations
