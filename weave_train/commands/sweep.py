@@ -34,10 +34,16 @@ def sweep(
     num_parallel: Annotated[
         int | None, typer.Option(min=1, help="Cells at once; local: 1, ray: as many as there is room for.")
     ] = None,
+    adopt: Annotated[
+        Path | None, typer.Option(help="Folder of published cells: they are done, and not run again.")
+    ] = None,
+    publish: Annotated[
+        Path | None, typer.Option(help="Folder for what done cells answered and spent: all but weights.")
+    ] = None,
 ) -> None:
     """Run what is left of a sweep, then print its table."""
     from weave_train.commands.asked_of_cells import check_evaluations, check_questions
-    from weave_train.sweep import load_cells, plan_lines, run_sweep
+    from weave_train.sweep import adopt_cells, load_cells, plan_lines, publish_cells, run_sweep
 
     loaded = load_cells(file)
     check_evaluations(loaded)
@@ -46,11 +52,16 @@ def sweep(
         for line in plan_lines(loaded, loaded.chosen(arms)):
             print(line)
         return
+    if adopt is not None:
+        for cell in adopt_cells(loaded.chosen(arms), adopt):
+            _say(f"{cell.name}: adopted from {adopt}")
     check = partial(check_questions, loaded) if launcher == "local" else None
     written = run_sweep(
         loaded, arms=arms, launcher=launcher, num_parallel=num_parallel, check=check, say=_say
     )
     print(written[0].read_text(encoding="utf-8"))
+    if publish is not None:
+        written += publish_cells(loaded.chosen(arms), publish)
     print("written: " + ", ".join(map(str, written)))
 
 

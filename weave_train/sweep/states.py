@@ -19,7 +19,16 @@ from weave_train.config import PretrainConfig
 from weave_train.sweep.cells import Cell, CellStage
 from weave_train.sweep.config import EvaluationConfig
 
-__all__ = ["Evaluated", "evaluated_at", "is_cell_done", "is_trained", "steps_to_ask"]
+__all__ = [
+    "PUBLISHED",
+    "Evaluated",
+    "checkpoint_store",
+    "evaluated_at",
+    "is_cell_done",
+    "is_trained",
+    "published_steps",
+    "steps_to_ask",
+]
 
 _ELSEWHERE = (
     "run_root_dir", "hf_token", "trackers", "wandb_project", "wandb_entity", "launcher", "num_ranks",
@@ -27,6 +36,10 @@ _ELSEWHERE = (
     "checkpoint", "watch", "pretrained_checkpoint",
 )  # fmt: skip
 """Settings that say where or how a run trains, not what comes out."""
+
+
+PUBLISHED = "published.json"
+"""In a run directory whose weights stayed where it was trained; see `published`."""
 
 
 def is_trained(stage: CellStage) -> bool:
@@ -40,11 +53,20 @@ def is_trained(stage: CellStage) -> bool:
     if not path.is_file():
         return False
     _refuse_other(stage, json.loads(path.read_text(encoding="utf-8")))
-    newest = newest_checkpoint(_store(stage))
+    if published_steps(stage) is not None:
+        return True
+    newest = newest_checkpoint(checkpoint_store(stage))
     return newest is not None and newest.step == newest.state["num_steps"]
 
 
-def _store(stage: CellStage) -> Store:
+def published_steps(stage: CellStage) -> list[int] | None:
+    """Steps that a run had kept whose weights are not here; None where they are."""
+    path = stage.run_dir / PUBLISHED
+    return [int(step) for step in json.loads(path.read_bytes())["steps"]] if path.is_file() else None
+
+
+def checkpoint_store(stage: CellStage) -> Store:
+    """Where a run's checkpoints lie."""
     return open_store(stage.config.checkpoint.uri or str(stage.run_dir))
 
 
@@ -88,7 +110,8 @@ def _identity(config: PretrainConfig) -> dict[str, Any]:
 
 def steps_to_ask(cell: Cell, evaluation: EvaluationConfig) -> list[int]:
     """Steps of the cell's last stage that an evaluation is about, ascending; its run is done."""
-    steps = complete_steps(_store(cell.last))
+    published = published_steps(cell.last)
+    steps = complete_steps(checkpoint_store(cell.last)) if published is None else published
     return steps if evaluation.checkpoints == "all" else steps[-1:]
 
 
