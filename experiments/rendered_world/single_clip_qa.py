@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import count, pairwise
+from itertools import chain, count, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -144,7 +144,8 @@ def write_asked_clips(
     Returns:
         Path of `conversations.jsonl`: source of kind `conversations`, or a JSON list for the trainer; media
         are relative to it. The same questions lie beside it as `questions.jsonl`, for `weave-train evaluate`:
-        three texts to choose from, the wrong ones answers to the next questions of that type.
+        three texts to choose from. Wrong ones are other things of the clip, if it has some, then answers to
+        the next questions of that type.
 
     Raises:
         SystemExit: The directory holds something else.
@@ -167,9 +168,12 @@ def _record(asked: Asked) -> Mapping[str, Any]:
 
 def _question(seed: int, index: int) -> Mapping[str, Any]:
     asked = ask_clip(seed, index)
-    texts = {asked.answer}
-    for later in count(index + len(_TYPES), len(_TYPES)):
-        texts.add(ask_clip(seed, later).answer)
+    seen = [_name(event) for _, event in asked.film.events]
+    later = (ask_clip(seed, other).answer for other in count(index + len(_TYPES), len(_TYPES)))
+    texts = [asked.answer]
+    for text in chain(seen if asked.answer in seen else [], later):
+        if text not in texts:
+            texts.append(text)
         if len(texts) == _NUM_OPTIONS:
             break
     options = sorted(texts)

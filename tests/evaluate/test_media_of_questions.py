@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from plain_videos import render
 from servers import S3Server
 from tiny_rows import jpeg
@@ -66,9 +67,19 @@ def test_one_image_is_a_single_frame_at_its_very_place(tmp_path: Path) -> None:
     media = finder(tmp_path)
     assert media.frames(about("pictures/a.jpg"), ALL) == [jpeg((9, 9, 9))]
     assert media.frames(about("a.jpg", folder="pictures"), ALL) == [jpeg((9, 9, 9))]
-    with pytest.raises(LostQuestionError, match=r"a\.jpg: no such image") as caught:
-        media.frames(about("a.jpg"), ALL)
-    assert caught.value.reason == "missing-video"
+    for elsewhere in ("a.jpg", "../pictures/a.jpg", f"{tmp_path}/pictures/a.jpg"):
+        with pytest.raises(LostQuestionError, match=r"a\.jpg: no such image") as caught:
+            media.frames(about(elsewhere), ALL)
+        assert caught.value.reason == "missing-video"
+
+
+def test_a_gif_is_a_video_wherever_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    frames = [Image.new("RGB", (32, 32), (20 * number, 0, 0)) for number in range(10)]
+    frames[0].save(tmp_path / "videos" / "a.gif", save_all=True, append_images=frames[1:], duration=100)
+    media = finder(tmp_path)
+    for name in ("videos/a.gif", "a.gif", "a"):
+        assert len(media.frames(about(name), ALL)) == 4
 
 
 def test_the_published_folder_decides_between_files_of_one_name(tmp_path: Path) -> None:

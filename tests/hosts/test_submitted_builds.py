@@ -19,7 +19,12 @@ from netns import virtual_hosts
 from ray_hosts import RAY, Node, RayHosts, ray_hosts
 from servers import S3Server
 
-pytestmark = [pytest.mark.server, pytest.mark.process, pytest.mark.xdist_group("hosts")]
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.process,
+    pytest.mark.xdist_group("hosts"),
+    pytest.mark.timeout(3000),
+]
 
 DEADLINE_SECONDS = 900
 RUNTIME_ENV = str(Path(__file__).resolve().parents[2] / "cluster_configs" / "runtime_env.yaml")
@@ -76,6 +81,15 @@ def part_workers(node: Node) -> list[psutil.Process]:
             process = psutil.Process(pid)
             found += [process] if process.cmdline()[:1] == [f"ray::{PARTS}"] else []
     return found
+
+
+def hold_still(node: Node, held: list[psutil.Process]) -> bool:
+    """Suspend who decodes a part; False where nobody did, or who did had just ended."""
+    for process in part_workers(node):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.suspend()
+            held.append(process)
+    return bool(part_workers(node))
 
 
 def test_a_submitted_build_works_on_both_hosts_and_gives_the_manifest_of_one_process(
@@ -232,12 +246,9 @@ def test_a_node_that_joins_a_running_build_takes_its_share(
     before = {task["job_id"] for task in cluster.tasks(PARTS)}
     process = begin(cluster, config)
     wait_until(lambda: num_parts(output) >= 2 or process.poll() is not None, "the middle of the build")
-    wait_until(lambda: bool(part_workers(cluster.nodes[0])), "work on the first node")
-    busy = part_workers(cluster.nodes[0])
-    assert busy
-    for worker in busy:
-        worker.suspend()  # what is done from here on, the other node does
-    try:
+    busy: list[psutil.Process] = []
+    wait_until(lambda: hold_still(cluster.nodes[0], busy), "work on the first node")
+    try:  # what is done from here on, the other node does
         cluster.add(joining, num_cpus=1)
         done = num_parts(output)
         wait_until(lambda: num_parts(output) > done + 2 or process.poll() is not None, "work on the new node")

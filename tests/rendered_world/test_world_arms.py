@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.rendered_world.single_clip_qa import write_asked_clips
+from experiments.rendered_world.single_clip_qa import ask_clip, write_asked_clips
 from experiments.rendered_world.training_set import write_clips
 from weave_data.config import BuildConfig, load_config, read_yaml
 from weave_data.pipeline import build
@@ -138,3 +138,15 @@ def test_unseen_single_clips_can_be_asked_about_with_three_texts_to_choose_from(
         assert question.prompt == told, "as trained: no options, no letters"
         assert len(set(question.options)) == 3
         assert question.options[question.answer_index or 0] == answer
+
+
+def test_other_things_of_a_clip_are_among_the_texts_to_choose_from(tmp_path: Path) -> None:
+    write_asked_clips(tmp_path, num_clips=70, seed=3, notify=ignore)
+    rows = [json.loads(line) for line in (tmp_path / "questions.jsonl").read_text().splitlines()]
+    num_things = 0
+    for index, row in enumerate(rows):
+        seen = {f"a {event.thing.name}" for _, event in ask_clip(3, index).film.events}
+        if row["options"][row["answer"]] in seen:
+            assert len(seen & set(row["options"])) == min(3, len(seen))
+            num_things += len(seen) > 1
+    assert num_things > 15

@@ -56,7 +56,30 @@ def test_question_files_that_are_not_there_or_hold_none_are_said(tmp_path: Path)
         {"task": "questions", "data": str(tmp_path / "empty"), "name": "b"},
     )
     assert "missing holds no questions.jsonl or questions.json" in found[0]
-    assert found[1].endswith("is a question that can be asked (1 lost)")
+    assert f"1 of 1 rows of {tmp_path}/empty can't be asked, the first q1: " in found[1]
+
+
+def test_as_many_bad_rows_as_max_lost_refuses_are_said_before_training(tmp_path: Path) -> None:
+    rows = [QUESTION | {"id": f"q{number}"} for number in range(9)] + [QUESTION | {"answer": 9}]
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = refused(
+        check_questions,
+        tmp_path,
+        {"task": "questions", "data": str(tmp_path), "name": "a", "flags": {"max-lost": 0.1}},
+        {"task": "questions", "data": str(tmp_path), "name": "b"},
+    )
+    assert [line.split(":")[0] for line in found] == ["evaluate.1.data"]
+    assert "1 of 10 rows" in found[0]
+
+
+def test_a_token_is_not_kept_with_the_cells(tmp_path: Path) -> None:
+    found = refused(
+        check_evaluations,
+        tmp_path,
+        {"task": "questions", "data": str(tmp_path), "flags": {"hf-token": "hf_abc"}},
+    )
+    assert "name a file or a variable" in found[0]
+    assert "hf_abc" not in found[0]
 
 
 def test_a_sweep_without_its_questions_trains_nothing(

@@ -202,8 +202,9 @@ def test_a_curve_is_the_mean_over_seeds_by_supervised_tokens(tmp_path: Path) -> 
     lines[2]["Finetune/Supervised Tokens"] = 400
     (stages[0].run_dir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     tokens, losses = mean_curve(stages[:1])
-    assert tokens.tolist() == [100.0, 500.0, 600.0]
-    assert losses == pytest.approx([6.0, 2.0, 1.5])
+    assert tokens.tolist() == [100.0, 200.0, 600.0, 700.0]
+    assert losses == pytest.approx([6.0, np.nan, 2.0, 1.5], nan_ok=True)
+    assert mean_curve(stages[:2])[1] == pytest.approx([6.0, 3.0, 2.0, 1.5])  # the other seed's alone
 
 
 def test_a_long_curve_has_few_windows_each_a_mean_over_its_tokens(tmp_path: Path) -> None:
@@ -225,3 +226,12 @@ def test_curves_are_drawn_with_a_panel_for_each_stage(tmp_path: Path) -> None:
     draw_curves(tmp_path / "curves.png", sweep.cells, title="t")
     with Image.open(tmp_path / "curves.png") as image:
         assert image.size == (720, 480)
+
+
+def test_a_contrast_that_lacks_a_seed_is_not_known_yet(tmp_path: Path) -> None:
+    sweep = finished(tmp_path)
+    write_outcome(sweep, [cell for cell in sweep.cells if cell.name != "l1-s2"])
+    for contrast in outcome_of(sweep)["contrasts"]:
+        assert contrast["seeds"] == [1, 5]
+        assert contrast["interval"]["p"] is not None
+        assert contrast["p_holm"] is None

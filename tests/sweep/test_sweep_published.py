@@ -47,14 +47,26 @@ def test_equal_cells_give_equal_bytes_also_when_they_were_adopted(tmp_path: Path
 
 
 def test_no_path_of_the_machine_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sweep = finished(tmp_path)
     monkeypatch.chdir(tmp_path)
+    values = plain(tmp_path)
+    (tmp_path / "questions").mkdir()
+    (tmp_path / "questions" / "questions.jsonl").write_text("{}")
+    values["evaluate"][0]["flags"] = {"wordnet": str(tmp_path / "wordnet")}
+    values["train"]["model"]["vision_weights"] = str(tmp_path / "tower.safetensors")
+    sweep = load(tmp_path, values)
+    for cell in sweep.cells:
+        pretend_trained(cell, steps=(2, cell.last.config.max_steps or 0))
+        pretend_answered(cell, scored)
     publish_cells(sweep.cells[:1], tmp_path / "published")
     shutil.rmtree(sweep.config.output)
     adopt_cells(sweep.cells[:1], tmp_path / "published")
     texts = [path.read_text() for path in sweep.cells[0].directory.rglob("*") if path.is_file()]
     assert len(texts) > 4
     assert not any(str(tmp_path) in text for text in texts)
+    assert is_cell_done(sweep.cells[0])
+    (tmp_path / "questions" / "questions.jsonl").unlink()
+    with pytest.raises(ConfigError, match="put the file back"):
+        is_cell_done(sweep.cells[0])
 
 
 def test_a_cell_that_was_begun_here_stays_as_it_is(tmp_path: Path) -> None:
@@ -90,3 +102,13 @@ def test_what_is_damaged_or_missing_is_said_and_leaves_nothing(tmp_path: Path) -
     assert not list((Path(sweep.config.output) / "cells").iterdir())
     with pytest.raises(ConfigError, match="has no <cell>"):
         adopt_cells(sweep.cells, tmp_path / "nowhere")
+
+
+def test_cells_that_are_not_done_are_not_published_and_the_others_are_when_one_failed(tmp_path: Path) -> None:
+    sweep = finished(tmp_path)
+    shutil.rmtree(sweep.cells[4].last.run_dir / "checkpoints")
+    files = publish_cells(sweep.cells, tmp_path / "published")
+    assert [path.name for path in files] == [f"l{L}-s{seed}.tar.xz" for L, seed in DONE]
+
+
+DONE = [(1, 1), (1, 2), (1, 5), (4, 1), (4, 5)]

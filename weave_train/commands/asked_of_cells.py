@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import typer
 
@@ -12,7 +13,7 @@ from weave_train.sweep import Cell, Evaluated, Sweep
 
 __all__ = ["check_evaluations", "check_questions"]
 
-_OWN = ("data", "every-steps", "every_steps", "follow", "task", "to")
+_OWN = ("data", "every-steps", "every_steps", "follow", "help", "task", "to")
 """Flags that a sweep sets itself."""
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -28,7 +29,7 @@ def check_evaluations(sweep: Sweep) -> None:
 
 
 def check_questions(sweep: Sweep) -> None:
-    """Refuse evaluations whose question files are not there, can't be read or hold no question.
+    """Refuse evaluations that would fail once trained: no question files, too many bad rows, no scorer.
 
     Raises:
         ConfigError: All that is wrong with them.
@@ -45,13 +46,15 @@ def _wrong_flags(cell: Cell) -> Iterator[str]:
     from weave_train.evaluate.run import check_modes
     from weave_train.evaluate.tasks.catalog import find_task
 
-    app = typer.Typer(add_completion=False)
-    app.command()(evaluate)
-    command = typer.main.get_command(app)
+    command = _evaluate_command()
     for index, entry in enumerate(cell.evaluations):
         name = f"evaluate.{index}"
         own = [flag for flag in entry.flags if flag in _OWN]
         yield from (f"{name}.flags.{flag}: is the sweep's own" for flag in own)
+        if own:
+            continue
+        if any(str(entry.flags.get(flag, "")).startswith("hf_") for flag in ("hf-token", "hf_token")):
+            yield f"{name}.flags.hf-token: would be kept with the cells; name a file or a variable"
         words = Evaluated(cell.directory, str(cell.last.run_dir), entry).words()
         try:
             find_task(entry.task)
@@ -65,15 +68,30 @@ def _wrong_flags(cell: Cell) -> Iterator[str]:
 
 def _wrong_data(cell: Cell) -> Iterator[str]:
     from weave_data.storage import open_source
+    from weave_train.evaluate.scoring import check_metrics
     from weave_train.evaluate.tasks.catalog import find_task
     from weave_train.evaluate.tasks.reading import TaskFiles
 
+    command = _evaluate_command()
     for index, entry in enumerate(cell.evaluations):
         name = f"evaluate.{index}.data"
+        words = Evaluated(cell.directory, str(cell.last.run_dir), entry).words()
+        given = command.make_context("weave-train evaluate", words).params
+        task = find_task(entry.task)
         try:
-            asked = find_task(entry.task).read(TaskFiles(open_source(entry.data)))
+            asked = task.read(TaskFiles(open_source(entry.data)))
+            if any(question.style == "open" for question in asked.questions):
+                check_metrics(task.metrics, wordnet=given["wordnet"])
         except WeaveError as error:
             yield f"{name}: {error}"
             continue
-        if not asked.questions:
-            yield f"{name}: no row of {entry.data} is a question that can be asked ({len(asked.lost)} lost)"
+        num_rows = len(asked.questions) + len(asked.lost)
+        if not asked.questions or len(asked.lost) > given["max_lost"] * num_rows:
+            first = f", the first {asked.lost[0].id}: {asked.lost[0].detail}" if asked.lost else ""
+            yield f"{name}: {len(asked.lost)} of {num_rows} rows of {entry.data} can't be asked{first}"
+
+
+def _evaluate_command() -> Any:
+    app = typer.Typer(add_completion=False)
+    app.command()(evaluate)
+    return typer.main.get_command(app)

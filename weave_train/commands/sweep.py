@@ -53,16 +53,22 @@ def sweep(
             print(line)
         return
     if adopt is not None:
-        for cell in adopt_cells(loaded.chosen(arms), adopt):
-            _say(f"{cell.name}: adopted from {adopt}")
+        adopted = {cell.name for cell in adopt_cells(loaded.chosen(arms), adopt)}
+        for cell in loaded.chosen(arms):
+            is_new = cell.name in adopted
+            _say(
+                f"{cell.name}: "
+                + (f"adopted from {adopt}" if is_new else "not adopted: begun here, or not there")
+            )
     check = partial(check_questions, loaded) if launcher == "local" else None
-    written = run_sweep(
-        loaded, arms=arms, launcher=launcher, num_parallel=num_parallel, check=check, say=_say
-    )
+    try:
+        written = run_sweep(
+            loaded, arms=arms, launcher=launcher, num_parallel=num_parallel, check=check, say=_say
+        )
+    finally:
+        published = [] if publish is None else publish_cells(loaded.chosen(arms), publish)
     print(written[0].read_text(encoding="utf-8"))
-    if publish is not None:
-        written += publish_cells(loaded.chosen(arms), publish)
-    print("written: " + ", ".join(map(str, written)))
+    print("written: " + ", ".join(map(str, [*written, *published])))
 
 
 def _say(line: str) -> None:

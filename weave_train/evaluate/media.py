@@ -84,7 +84,7 @@ class MediaFinder:
             self._reader = None
 
     def _sampled(self, question: Question, sampling: Sampling) -> list[bytes]:
-        if question.video is not None and is_image_name(question.video):
+        if question.video is not None and _is_picture(question.video):
             return [self._image(self._picture(question))]
         found = self._find(question)
         if found.images:
@@ -135,11 +135,10 @@ class MediaFinder:
         return data
 
     def _picture(self, question: Question) -> str:
-        keys = (
-            [f"{question.folder}/{question.video}", question.video] if question.folder else [question.video]
-        )
-        for key in keys:
-            if key is not None and self.root.size(key) is not None:
+        name = question.video or ""
+        for key in [f"{question.folder}/{name}", name] if question.folder else [name]:
+            path = PurePosixPath(key)
+            if not path.is_absolute() and ".." not in path.parts and self.root.size(key) is not None:
                 return key
         raise LostQuestionError("missing-video", f"{question.video}: no such image in {self.root.uri}")
 
@@ -182,6 +181,11 @@ class MediaFinder:
             name = PurePosixPath(folder).name.lower()
             by_name.setdefault(name, []).append(_Found(folder, tuple(images)))
         return by_name
+
+
+def _is_picture(name: str) -> bool:
+    """An image that is not the kind of file that moves."""
+    return is_image_name(name) and PurePosixPath(name).suffix.lower() not in _VIDEO_SUFFIXES
 
 
 def _ends_with(key: str, tail: str) -> bool:

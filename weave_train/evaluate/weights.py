@@ -68,7 +68,7 @@ def run_folder(model: str) -> Path:
         ConfigError: Another model: there is no place of its own for results.
     """
     run_dir = Path(model.partition("/checkpoints/step-")[0])
-    if "://" in model or not (run_dir / "config.json").is_file():
+    if "://" in model or not any((run_dir / name).is_file() for name in ("config.json", "runner.json")):
         raise ConfigError("to: required, since this model is no local run directory", origin="command line")
     return run_dir / "evaluations"
 

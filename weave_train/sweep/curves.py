@@ -58,24 +58,30 @@ def mean_curve(stages: Sequence[CellStage]) -> tuple[NDArray[np.float64], NDArra
     """Supervised tokens and losses of one arm's stage, mean over its seeds, in at most 60 windows of steps.
 
     Returns:
-        Two float64[windows]: tokens seen until a window's end, mean loss over its supervised tokens. Steps
-        without a finite loss count nowhere.
+        Two float64[windows]: tokens seen until a window's end, mean loss over a window's supervised tokens. A
+        step without a finite loss counts as seen and has no part in the mean; nan where no seed has one.
     """
     runs = []
     for stage in stages:
         prefix = stage.config.stage.capitalize()
-        steps = [
-            (line[f"{prefix}/Supervised Tokens"], line[f"{prefix}/Loss (Raw)"])
-            for line in read_metrics(stage.run_dir)
-            if line[f"{prefix}/Loss (Raw)"] is not None
-        ]
-        if steps:
-            runs.append(np.asarray(steps, dtype=np.float64))
-    if not runs:
+        runs.append(
+            np.array(
+                [
+                    (line[f"{prefix}/Supervised Tokens"], line[f"{prefix}/Loss (Raw)"])
+                    for line in read_metrics(stage.run_dir)
+                ],
+                dtype=np.float64,  # None becomes nan
+            ).reshape(-1, 2)
+        )
+    length = min((len(run) for run in runs), default=0)
+    if not length:
         return np.zeros(0), np.zeros(0)
-    length = min(len(run) for run in runs)
-    ends = np.unique(np.linspace(0, length, min(_WINDOWS, length) + 1).round().astype(int))[1:]
-    tokens = np.stack([np.cumsum(run[:length, 0]) for run in runs])
-    summed = np.stack([np.cumsum(run[:length, 0] * run[:length, 1]) for run in runs])
-    of_windows = [np.diff(each[:, ends - 1], axis=1, prepend=0.0) for each in (summed, tokens)]
-    return tokens[:, ends - 1].mean(axis=0), (of_windows[0] / of_windows[1]).mean(axis=0)
+    steps = np.stack([run[:length] for run in runs])
+    ends = np.unique(np.linspace(0, length, min(_WINDOWS, length) + 1).round().astype(int))
+    seen = steps[:, :, 0].cumsum(axis=1).mean(axis=0)[ends[1:] - 1]
+    known = np.where(np.isfinite(steps[:, :, 1]), steps[:, :, 0], 0.0)
+    weighed = np.nan_to_num(steps[:, :, 1]) * known
+    of_windows = [np.add.reduceat(each, ends[:-1], axis=1) for each in (weighed, known)]
+    with np.errstate(invalid="ignore"):
+        by_seed = np.ma.masked_invalid(of_windows[0] / of_windows[1])
+    return seen, by_seed.mean(axis=0).filled(np.nan)

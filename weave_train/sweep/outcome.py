@@ -39,7 +39,7 @@ def gather(sweep: Sweep, done: Sequence[Cell]) -> dict[str, Any]:
         _contrast(sweep, each, [cell for cell in done if cell.arm in (each.a, each.b)], answers)
         for each in sweep.config.contrasts
     ]
-    _correct(contrasts)
+    _correct(contrasts, num_seeds=len(sweep.config.seeds))
     return {
         "version": OUTCOME_VERSION,
         "name": sweep.config.name,
@@ -167,11 +167,14 @@ def _interval(sweep: Sweep, sums: Any, counts: Any) -> Interval:
     return bootstrap_interval(sums, counts, draws=settings.draws, seed=settings.seed, level=settings.level)
 
 
-def _correct(contrasts: Sequence[dict[str, Any]]) -> None:
-    """Holm's p-values, over the contrasts of each family."""
+def _correct(contrasts: Sequence[dict[str, Any]], *, num_seeds: int) -> None:
+    """Holm's p-values, over the contrasts of each family; one that lacks seeds is not known yet."""
     for family in dict.fromkeys(each["family"] for each in contrasts):
         members = [each for each in contrasts if each["family"] == family]
-        values = [each["interval"]["p"] if each["interval"] else None for each in members]
+        values = [
+            each["interval"]["p"] if each["interval"] and len(each["seeds"]) == num_seeds else None
+            for each in members
+        ]
         for each, adjusted in zip(members, holm(values), strict=True):
             each["p_holm"] = adjusted
 

@@ -20,7 +20,15 @@ from pathlib import Path
 from weave_data.errors import ConfigError
 from weave_train.checkpoint.layout import complete_steps
 from weave_train.sweep.cells import Cell
-from weave_train.sweep.states import PUBLISHED, checkpoint_store, evaluated_at, published_steps, steps_to_ask
+from weave_train.sweep.states import (
+    PUBLISHED,
+    checkpoint_store,
+    evaluated_at,
+    is_cell_done,
+    published_steps,
+    relative,
+    steps_to_ask,
+)
 
 __all__ = ["adopt_cells", "publish_cells"]
 
@@ -31,7 +39,7 @@ def publish_cells(cells: Sequence[Cell], folder: Path) -> list[Path]:
     """Write a file for each cell; paths below the working directory become relative in it.
 
     Args:
-        cells: Done ones.
+        cells: Those that are not done are left out.
         folder: Made when it is not there.
 
     Returns:
@@ -39,7 +47,7 @@ def publish_cells(cells: Sequence[Cell], folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for cell in cells:
+    for cell in filter(is_cell_done, cells):
         path = folder / f"{cell.name}.tar.xz"
         draft = folder / f".{path.name}.part"
         with lzma.open(draft, "wb", preset=6) as sink, tarfile.open(fileobj=sink, mode="w") as tar:
@@ -53,13 +61,12 @@ def publish_cells(cells: Sequence[Cell], folder: Path) -> list[Path]:
 
 
 def _files(cell: Cell) -> Iterator[tuple[str, bytes]]:
-    here = f"{Path.cwd()}/".encode()
     for stage in cell.stages:
         kept = published_steps(stage)
         steps = complete_steps(checkpoint_store(stage)) if kept is None else kept
         yield f"{stage.name}/{PUBLISHED}", json.dumps({"steps": steps}).encode()
         for name in ("config.json", "metrics.jsonl"):
-            yield f"{stage.name}/{name}", (stage.run_dir / name).read_bytes().replace(here, b"")
+            yield f"{stage.name}/{name}", _told(stage.run_dir / name)
     for entry in cell.evaluations:
         for step in steps_to_ask(cell, entry):
             asked = evaluated_at(cell, entry, step)
@@ -67,14 +74,22 @@ def _files(cell: Cell) -> Iterator[tuple[str, bytes]]:
             for path in paths:
                 if path.is_file():
                     name = path.relative_to(cell.directory).as_posix()
-                    yield name, path.read_bytes().replace(here, b"")
+                    yield name, _told(path)
+
+
+def _told(path: Path) -> bytes:
+    """A JSON file or JSON lines, paths below the working directory relative."""
+    if path.suffix == ".json":
+        return (json.dumps(relative(json.loads(path.read_bytes())), indent=1) + "\n").encode()
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return "".join(json.dumps(relative(json.loads(line))) + "\n" for line in lines).encode()
 
 
 def adopt_cells(cells: Sequence[Cell], folder: Path) -> list[Cell]:
-    """Unpack the published files of cells that have not been begun.
+    """Unpack the published files of cells that have no directory yet.
 
     Returns:
-        The cells that were adopted.
+        The cells that were adopted; the others with a file there were begun here and stay as they are.
 
     Raises:
         ConfigError: The folder has none of these cells, or a file in it is damaged.

@@ -27,6 +27,7 @@ __all__ = [
     "is_cell_done",
     "is_trained",
     "published_steps",
+    "relative",
     "steps_to_ask",
 ]
 
@@ -96,8 +97,17 @@ def _other_data(stage: CellStage, stored: Mapping[str, Any]) -> tuple[str, Any, 
     return None if before == manifest.fingerprint else ("dataset", before, manifest.fingerprint)
 
 
+def relative(value: Any) -> Any:
+    """JSON with the paths below the working directory relative to it: a cell may be adopted elsewhere."""
+    if isinstance(value, dict):
+        return {name: relative(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [relative(each) for each in value]
+    return value.removeprefix(f"{Path.cwd()}/") if isinstance(value, str) else value
+
+
 def _identity(config: PretrainConfig) -> dict[str, Any]:
-    values = config.model_dump(mode="json")
+    values: dict[str, Any] = config.model_dump(mode="json")
     for name in _ELSEWHERE:
         values.pop(name, None)
     for name in ("dataset", "val_dataset"):
@@ -105,7 +115,8 @@ def _identity(config: PretrainConfig) -> dict[str, Any]:
         values[name].pop("token_index")
     donor = values["model"].pop("init_from_model")
     values["model"]["init_from_model"] = Path(donor).name if donor else None  # the cell may have moved
-    return values
+    moved: dict[str, Any] = relative(values)
+    return moved
 
 
 def steps_to_ask(cell: Cell, evaluation: EvaluationConfig) -> list[int]:
@@ -143,8 +154,13 @@ class Evaluated:
         path = self.directory / "asked.json"
         if not path.is_file() or not (self.results / "results.json").is_file():
             return False
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = relative(json.loads(path.read_text(encoding="utf-8")))
         found = first_difference(before, self._asked())
+        if found is not None and found.path == "questions" and found.ours is None:
+            raise ConfigError(
+                f"{self.directory}: was asked the questions of {self.entry.data}/questions.jsonl, which is "
+                "not there; put the file back to have them checked"
+            )
         if found is not None:
             raise ConfigError(
                 f"{self.directory}: was asked with {found.path} {found.theirs!r}, the sweep now says "
@@ -180,9 +196,11 @@ class Evaluated:
         questions = Path(self.entry.data) / "questions.jsonl"
         digest = hashlib.sha256(questions.read_bytes()).hexdigest() if questions.is_file() else None
         values = {name: str(value) for name, value in self.entry.flags.items()}
-        for name in ("num-ranks", "num_ranks"):
+        for name in ("num-ranks", "num_ranks", "hf-token", "hf_token"):
             values.pop(name, None)
-        return {"task": self.entry.task, "flags": values, "questions": digest}
+        asked = {"task": self.entry.task, "flags": values, "questions": digest}
+        moved: dict[str, Any] = relative(asked)
+        return moved
 
 
 def evaluated_at(cell: Cell, entry: EvaluationConfig, step: int) -> Evaluated:
