@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sweep_files import load, plain, pretend_answered, pretend_trained
 
-from weave_data.errors import ConfigError
+from weave_data.errors import ConfigError, SourceError
 from weave_train.sweep import Cell, Sweep, adopt_cells, publish_cells, run_sweep
 from weave_train.sweep.states import is_cell_done
 
@@ -97,9 +97,9 @@ def test_what_is_damaged_or_missing_is_said_and_leaves_nothing(tmp_path: Path) -
     (path, *_) = publish_cells(sweep.cells[:1], tmp_path / "published")
     path.write_bytes(path.read_bytes()[:400])
     shutil.rmtree(sweep.config.output)
-    with pytest.raises(ConfigError, match=r"l1-s1\.tar\.xz: damaged"):
+    with pytest.raises(SourceError, match=r"l1-s1\.tar\.xz: damaged"):
         adopt_cells(sweep.cells, tmp_path / "published")
-    assert not list((Path(sweep.config.output) / "cells").iterdir())
+    assert not list(Path(sweep.config.output).rglob("*"))
     with pytest.raises(ConfigError, match="has no <cell>"):
         adopt_cells(sweep.cells, tmp_path / "nowhere")
 

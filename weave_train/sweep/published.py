@@ -17,7 +17,8 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from weave_data.errors import ConfigError
+from weave_data.download import unpack
+from weave_data.errors import ConfigError, SourceError
 from weave_train.checkpoint.layout import complete_steps
 from weave_train.sweep.cells import Cell
 from weave_train.sweep.states import (
@@ -92,7 +93,8 @@ def adopt_cells(cells: Sequence[Cell], folder: Path) -> list[Cell]:
         The cells that were adopted; the others with a file there were begun here and stay as they are.
 
     Raises:
-        ConfigError: The folder has none of these cells, or a file in it is damaged.
+        ConfigError: The folder has none of these cells.
+        SourceError: A file in it is damaged, or would be unpacked elsewhere; the cells before it are adopted.
     """
     found = [cell for cell in cells if (folder / f"{cell.name}.tar.xz").is_file()]
     if not found:
@@ -102,10 +104,9 @@ def adopt_cells(cells: Sequence[Cell], folder: Path) -> list[Cell]:
         path = folder / f"{cell.name}.tar.xz"
         draft = cell.directory.with_name(f".{cell.name}.part")
         try:
-            with tarfile.open(path, "r:xz") as tar:
-                tar.extractall(draft, filter="data")
-        except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+            unpack(path, draft)
+        except SourceError:
             shutil.rmtree(draft, ignore_errors=True)
-            raise ConfigError(f"adopt: {path}: damaged: {error}; fetch it again") from error
+            raise
         draft.replace(cell.directory)
     return adopted
