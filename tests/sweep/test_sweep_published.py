@@ -10,6 +10,8 @@ from sweep_files import load, plain, pretend_answered, pretend_trained
 
 from weave_data.errors import ConfigError, SourceError
 from weave_train.sweep import Cell, Sweep, adopt_cells, publish_cells, run_sweep
+from weave_train.sweep.children import Children
+from weave_train.sweep.run_cell import finish_cell
 from weave_train.sweep.states import is_cell_done
 
 
@@ -112,3 +114,20 @@ def test_cells_that_are_not_done_are_not_published_and_the_others_are_when_one_f
 
 
 DONE = [(1, 1), (1, 2), (1, 5), (4, 1), (4, 5)]
+
+
+def test_what_needs_an_adopted_cells_weights_is_refused_by_name(tmp_path: Path) -> None:
+    sweep = finished(tmp_path)
+    publish_cells(sweep.cells, tmp_path / "published")
+    shutil.rmtree(sweep.config.output)
+    for change in (
+        {"stages": [{"name": "train"}, {"name": "more"}]},
+        {"evaluate": [{"task": "questions", "data": str(tmp_path / "questions"), "name": "again"}]},
+    ):
+        values = plain(tmp_path) | {"contrasts": [], "figure": None, "metrics": []} | change
+        cell = load(tmp_path, values).cells[0]
+        if not cell.directory.exists():
+            adopt_cells([cell], tmp_path / "published")
+        failure = finish_cell(cell, Children(), print)
+        assert failure is not None
+        assert "was adopted without its weights" in failure.message

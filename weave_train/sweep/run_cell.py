@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from weave_data.errors import IncompleteError, TrainingError, WeaveError
+from weave_data.errors import ConfigError, IncompleteError, TrainingError, WeaveError
 from weave_train.sweep.cells import Cell, CellStage
 from weave_train.sweep.children import Children
-from weave_train.sweep.states import Evaluated, evaluated_at, is_trained, steps_to_ask
+from weave_train.sweep.states import Evaluated, evaluated_at, is_trained, published_steps, steps_to_ask
 
 __all__ = ["CellFailure", "Say", "finish_cell", "train_command"]
 
@@ -50,11 +50,13 @@ def finish_cell(
     try:
         for stage in cell.stages:
             if not is_trained(stage):
+                _need_weights(cell, before=stage.name)
                 _train(cell, stage, children, say, environment)
         for entry in cell.evaluations:
             for step in steps_to_ask(cell, entry):
                 asked = evaluated_at(cell, entry, step)
                 if not asked.is_done:
+                    _need_weights(cell)
                     say(f"{cell.name}: asks {entry.called} of step {step}")
                     _ask(cell, asked, children, environment)
     except IncompleteError:
@@ -62,6 +64,17 @@ def finish_cell(
     except WeaveError as error:
         return CellFailure(cell.name, str(error))
     return None
+
+
+def _need_weights(cell: Cell, *, before: str | None = None) -> None:
+    """Refuse to go on from a run that was adopted without its weights."""
+    names = [stage.name for stage in cell.stages]
+    for stage in cell.stages[: names.index(before) if before else None]:
+        if published_steps(stage) is not None:
+            raise ConfigError(
+                f"{stage.run_dir}: was adopted without its weights, and they are needed now; finish the cell "
+                f"where it was trained, or delete {cell.directory} to train it here"
+            )
 
 
 def _train(
