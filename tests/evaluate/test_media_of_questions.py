@@ -11,15 +11,16 @@ from plain_videos import render
 from servers import S3Server
 from tiny_rows import jpeg
 
-from weave_data.errors import StoreError
+from weave_data.errors import ConfigError, StoreError
 from weave_data.storage import open_source
+from weave_train.commands.evaluate import evaluate
 from weave_train.config import ModelSettings
 from weave_train.evaluate.answer import read_answers
 from weave_train.evaluate.media import MediaFinder, Sampling
 from weave_train.evaluate.question import LostQuestionError, Question, Span
 from weave_train.evaluate.run import Evaluation, evaluate_task
 from weave_train.evaluate.tasks.catalog import TASKS
-from weave_train.evaluate.weights import PinnedModel, pin_model
+from weave_train.evaluate.weights import PinnedModel, pin_model, run_folder
 from weave_train.models.model import VideoLanguageModel
 
 ALL = Sampling(4)
@@ -133,3 +134,22 @@ def test_a_run_is_pinned_to_the_checkpoint_that_was_newest(run_dir: Path) -> Non
     assert pinned.model.endswith("/checkpoints/step-000030")
     assert pin_model(pinned.model) == pinned
     assert pinned.weights.startswith("step 30, sha256 ")
+
+
+def test_ranks_of_another_launcher_are_given_one_checkpoint_or_none_of_them_begins(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"name one, .*/checkpoints/step-\d+, or give --num-ranks"):
+        evaluate(str(run_dir), task="questions", data=str(tmp_path))
+    (step,) = (run_dir / "checkpoints").iterdir()
+    with pytest.raises(ConfigError, match=r"holds no questions\.jsonl"):
+        evaluate(str(step), task="questions", data=str(tmp_path), to=tmp_path / "results")
+
+
+def test_a_run_that_has_only_just_begun_has_a_place_for_results(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="to: required"):
+        run_folder(str(tmp_path))
+    (tmp_path / "runner.json").touch()
+    assert run_folder(str(tmp_path)) == tmp_path / "evaluations"

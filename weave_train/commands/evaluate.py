@@ -91,6 +91,12 @@ def evaluate(
         _follow(model, to or run_folder(model), [each.name for each in tasks], every_steps, evaluate_pinned)
         return
     pinned = pin_model(model)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and pinned.step is not None and "checkpoints/" not in model:
+        raise ConfigError(
+            "model: under a launcher each rank would look for the newest checkpoint by itself; name one, "
+            f"{pinned.model}, or give --num-ranks",
+            origin="command line",
+        )
     evaluate_pinned(pinned, to or step_folder(run_folder(model), pinned.step))
 
 
