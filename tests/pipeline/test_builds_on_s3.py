@@ -60,9 +60,9 @@ def test_a_build_in_a_bucket_has_the_manifest_of_a_local_one_and_moves_to_anothe
 @pytest.mark.parametrize(
     "point",
     [
-        Point("PUT", "/frames/", "after"),
+        pytest.param(Point("PUT", "/frames/", "after"), marks=pytest.mark.slow),
         Point("PUT", "/shard-00001.parquet", "half-way"),
-        Point("PUT", "/l4/manifest.json", "before"),
+        pytest.param(Point("PUT", "/l4/manifest.json", "before"), marks=pytest.mark.slow),
     ],
     ids=lambda point: f"{point.when}-{point.fragment.strip('/').split('/')[0]}",
 )
