@@ -9,13 +9,13 @@ import subprocess
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from host_builds import NUM_CLIPS, manifest_hash, num_parts, wait_until, write_config
-from netns import virtual_hosts
+from netns import Host, virtual_hosts
 from ray_hosts import RAY, Node, RayHosts, ray_hosts
 from servers import S3Server
 
@@ -195,21 +195,31 @@ def test_a_driver_killed_in_the_middle_is_told_and_the_same_command_resumes(
     assert manifest_hash(output) == hash_of_one_process
 
 
+def lose_second_host(cluster: RayHosts, config: Path, output: str, lose: Callable[[Host], None]) -> Host:
+    """Lose it in the middle of a build, which goes on and ends; the host, which runs nothing then."""
+    process = begin(cluster, config)
+    lost = cluster.nodes[1].host
+    wait_until(lambda: num_parts(output) >= 6 or process.poll() is not None, "the middle of the build")
+    lose(lost)
+    try:
+        assert 6 <= num_parts(output) < NUM_CLIPS
+        out, err = process.communicate(timeout=DEADLINE_SECONDS)
+        assert process.returncode == 0, out + err
+        assert cluster.alive() == {cluster.nodes[0].host.address}
+    finally:
+        lost.kill()
+        lost.plug()
+    cluster.nodes.pop()
+    return lost
+
+
 @pytest.mark.slow
 def test_a_build_goes_on_without_a_node_that_is_killed_in_its_middle(
     cluster: RayHosts, source: str, s3: S3Server, tmp_path: Path, hash_of_one_process: str
 ) -> None:
     config, output = write_config(tmp_path, source, s3)
-    process = begin(cluster, config)
-    lost = cluster.nodes[1].host
-    wait_until(lambda: num_parts(output) >= 6 or process.poll() is not None, "the middle of the build")
-    lost.kill()
-    assert 6 <= num_parts(output) < NUM_CLIPS
-    out, err = process.communicate(timeout=DEADLINE_SECONDS)
-    assert process.returncode == 0, out + err
+    lost = lose_second_host(cluster, config, output, Host.kill)
     assert manifest_hash(output) == hash_of_one_process
-    assert cluster.alive() == {cluster.nodes[0].host.address}
-    cluster.nodes.pop()
     cluster.add(lost, num_cpus=1)
 
 
@@ -218,21 +228,9 @@ def test_a_build_goes_on_without_a_host_whose_cable_is_pulled(
     cluster: RayHosts, source: str, s3: S3Server, tmp_path: Path, hash_of_one_process: str
 ) -> None:
     config, output = write_config(tmp_path, source, s3)
-    process = begin(cluster, config)
-    silent = cluster.nodes[1].host
-    wait_until(lambda: num_parts(output) >= 6 or process.poll() is not None, "the middle of the build")
-    silent.unplug()
-    try:
-        assert 6 <= num_parts(output) < NUM_CLIPS
-        out, err = process.communicate(timeout=DEADLINE_SECONDS)
-        assert process.returncode == 0, out + err
-        assert manifest_hash(output) == hash_of_one_process
-        assert cluster.alive() == {cluster.nodes[0].host.address}
-    finally:
-        silent.kill()
-        silent.plug()
-    cluster.nodes.pop()
-    cluster.add(silent, num_cpus=1)
+    lost = lose_second_host(cluster, config, output, Host.unplug)
+    assert manifest_hash(output) == hash_of_one_process
+    cluster.add(lost, num_cpus=1)
 
 
 @pytest.mark.slow

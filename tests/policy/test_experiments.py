@@ -24,9 +24,11 @@ def sweep_of(name: str) -> Sweep:
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=str)
-def test_a_sweep_loads_and_lists_its_cells(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    sweep = load_cells(path)
+def test_a_sweep_loads_and_lists_its_cells(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # what somebody has run in the repository has no part in it
+    sweep = load_cells(ROOT / path)
     lines = list(plan_lines(sweep, sweep.cells))
     assert len(sweep.cells) == len(sweep.config.arms) * len(sweep.config.seeds)
     for cell in sweep.cells:

@@ -17,6 +17,7 @@ _OWN = ("data", "every-steps", "every_steps", "follow", "help", "task", "to")
 """Flags that a sweep sets itself."""
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+"""Parent of all that a command line can do wrong; typer exports only its children."""
 
 
 def check_evaluations(sweep: Sweep) -> None:
