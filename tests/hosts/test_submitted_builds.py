@@ -11,6 +11,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -196,7 +197,8 @@ def test_a_driver_killed_in_the_middle_is_told_and_the_same_command_resumes(
 
 
 def lose_second_host(cluster: RayHosts, config: Path, output: str, lose: Callable[[Host], None]) -> Host:
-    """Lose it in the middle of a build, which goes on and ends; the host, which runs nothing then."""
+    """Lose it in the middle of a build, which goes on, ends and repeats that host's parts alone; the host."""
+    before = {task["job_id"] for task in cluster.tasks(PARTS)}
     process = begin(cluster, config)
     lost = cluster.nodes[1].host
     wait_until(lambda: num_parts(output) >= 6 or process.poll() is not None, "the middle of the build")
@@ -206,11 +208,26 @@ def lose_second_host(cluster: RayHosts, config: Path, output: str, lose: Callabl
         out, err = process.communicate(timeout=DEADLINE_SECONDS)
         assert process.returncode == 0, out + err
         assert cluster.alive() == {cluster.nodes[0].host.address}
+        attempts = [task for task in cluster.tasks(PARTS) if task["job_id"] not in before]
     finally:
         lost.kill()
         lost.plug()
     cluster.nodes.pop()
+    assert_nothing_is_repeated_but_the_work_of(lost, attempts)
     return lost
+
+
+def assert_nothing_is_repeated_but_the_work_of(lost: Host, attempts: list[dict[str, Any]]) -> None:
+    """Every part was worked on once, but for those whose earlier attempts were on the host that is lost."""
+    by_task: dict[str, list[dict[str, Any]]] = {}
+    for attempt in sorted(attempts, key=lambda task: int(task["attempt_number"])):
+        by_task.setdefault(attempt["task_id"], []).append(attempt)
+    assert len(by_task) == NUM_CLIPS, sorted(by_task)
+    for tries in by_task.values():
+        assert tries[-1]["state"] == "FINISHED", tries
+        assert {attempt["address"] for attempt in tries[:-1]} <= {lost.address}, tries
+    elsewhere = Counter(attempt["address"] for attempt in attempts)
+    assert elsewhere[lost.address] >= 1, elsewhere
 
 
 @pytest.mark.slow
