@@ -15,9 +15,10 @@ from tiny_rows import CAPTIONS, jpeg, woven_row
 from weave_data.storage import open_store
 from weave_train import cli
 from weave_train.config import ModelSettings, PretrainConfig, load_pretrain_config
-from weave_train.engine.stages import apply_stage
+from weave_train.engine.stages import apply_stage, trains_tower
 from weave_train.feed import open_source
 from weave_train.models.language import language_config
+from weave_train.models.lora import add_lora
 from weave_train.models.model import VideoLanguageModel, assemble_model, build_model
 from weave_train.models.tokenizer import resolve_tokenizer, train_caption_tokenizer
 from weave_train.numbers import flops_model
@@ -47,8 +48,10 @@ def all_rows(config: PretrainConfig, manifest: str) -> tuple[VideoLanguageModel,
     data = open_data(config, world_size=1)
     settings = model_settings(config, data.configuration)
     tokenizer = resolve_tokenizer(settings, sample_texts(data))
-    vlm = build_model(settings, tokenizer)
-    apply_stage(vlm, config.stage)
+    vlm = build_model(settings, tokenizer, trains_vision=trains_tower(config.stage, config.trainable))
+    if settings.lora is not None:
+        add_lora(vlm.core, settings.lora, seed=settings.seed)
+    apply_stage(vlm, config.stage, config.trainable)
     source = open_source(manifest, split="train")
     rows = [
         make_row(row, tokenizer=tokenizer, settings=settings)
@@ -86,6 +89,31 @@ def test_tokens_flops_and_hours_are_those_of_the_rows_of_all_epochs(
     assert found.num_checkpoints == 3
     longest = max(rows, key=lambda row: len(row.input_ids))
     assert found.shape == MicroBatchShape(2, len(longest.input_ids), 16, 2 * longest.num_supervised)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"lora": {"rank": 4, "dropout": 0.1}},
+        {"trainable": [{"match": "vision.vits.0.blocks.0.*", "train": True}]},
+        {"trainable": [{"match": "language_model.model.embed_tokens.*", "train": False}]},
+    ],
+    ids=["adapters", "a block of the tower", "frozen embeddings"],
+)
+def test_what_is_trained_is_what_the_run_trains(manifest: str, values: dict[str, Any]) -> None:
+    config = configuration(manifest, **values)
+    found = estimate(config, Speed())
+    vlm, rows = all_rows(config, manifest)
+    assert found.trained == sum(value.numel() for value in vlm.core.parameters() if value.requires_grad)
+    assert found.trained != estimate(configuration(manifest), Speed()).trained
+    assert found.checkpoint_bytes == 12 * found.trained
+    assert found.states.optimizer == 8 * found.trained
+    work = flops_model(vlm, recompute=False)
+    whole = sum(
+        work.of_rows([len(row.input_ids)], num_frames=len(row.pixels), num_supervised=row.num_supervised)
+        for row in rows
+    )
+    assert found.flops == pytest.approx(whole)
 
 
 def test_a_measured_speed_wins_and_ranks_share_the_work(manifest: str) -> None:

@@ -19,12 +19,13 @@ from weave_data.errors import ConfigError
 from weave_train.checkpoint.frozen import frozen_values
 from weave_train.config import PretrainConfig
 from weave_train.engine.model_states import model_states
-from weave_train.engine.stages import apply_stage, trained_parts
+from weave_train.engine.stages import apply_stage, trains_tower
 from weave_train.feed import TokenSummary, heaviest_row, summarize
 from weave_train.languages import round_up
 from weave_train.launch import Launch
 from weave_train.loading import model_parts
 from weave_train.models.language import LanguageOptions, language_config
+from weave_train.models.lora import add_lora
 from weave_train.models.model import assemble_model
 from weave_train.numbers import FlopsModel, flops_model
 from weave_train.numbers.activations import MicroBatchShape, activations
@@ -62,7 +63,7 @@ def estimate(config: PretrainConfig, speed: Speed) -> Estimate:
     ]
     random = settings.model_copy(update={"llm_weights": "random", "vision_weights": "random"})
     options = LanguageOptions(attention=config.model.attention, hf_token=config.hf_token)
-    trains_vision = "vision" in trained_parts(config.stage)
+    trains_vision = trains_tower(config.stage, config.trainable)
     shape_of = language_config(random, tokenizer, options)
     shape_of.vocab_size = max(shape_of.vocab_size, round_up(len(tokenizer)))
     with torch.device("meta"):
@@ -73,7 +74,9 @@ def estimate(config: PretrainConfig, speed: Speed) -> Estimate:
             trains_vision=trains_vision,
             language_options=options,
         )
-    apply_stage(vlm, config.stage)
+        if settings.lora is not None:
+            add_lora(vlm.core, settings.lora, seed=settings.seed)
+    apply_stage(vlm, config.stage, config.trainable)
     for_engine = engine_settings(config, launch)
     recompute = config.model.enable_gradient_checkpointing
     work = flops_model(vlm, recompute=recompute)

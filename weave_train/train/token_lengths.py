@@ -83,7 +83,7 @@ def planned_tokenizer(
         tokenizer = None if donor is None else donor.tokenizer()
         if tokenizer is not None:
             return tokenizer
-    return resolve_tokenizer(settings, sample_texts(data))
+    return resolve_tokenizer(settings, sample_texts(data), hf_token=config.hf_token)
 
 
 def stored_index(

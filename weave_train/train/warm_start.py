@@ -145,7 +145,7 @@ def find_donor(config: PretrainConfig, *, recipe: str) -> Donor | None:
 
 
 def _named(config: PretrainConfig, name: str, *, flag: str, parts: tuple[Part, ...]) -> Donor:
-    if name.endswith("pt"):
+    if name.endswith(".pt"):
         if not Path(name).is_file():
             raise ConfigError(f"{flag}: there is no file {name!r}; name a .pt file or a run directory")
         return Donor(name, flag, parts, file=Path(name))
