@@ -113,6 +113,18 @@ def test_contradictions_are_reported_together() -> None:
     assert {problem.split(":")[0] for problem in found} == {"deepspeed", "max_steps"}
 
 
+def test_fewer_steps_than_a_preset_takes_may_be_asked_for() -> None:
+    config = load([*MANIFEST, "--model.type", "train-1.25-epochs+7b", "--max_steps", "3"])
+    assert config.hyper.max_steps == 3
+
+
+def test_a_hang_is_named_before_a_collective_gives_up() -> None:
+    flags = [*MANIFEST, "--model.type", "tiny", "--watch.collective_timeout_s", "300"]
+    (problem,) = problems(flags)
+    assert problem.startswith("watch.collective_timeout_s: 300 must be above watch.step_timeout_s, 1800")
+    load([*flags, "--watch.step_timeout_s", "120"])
+
+
 def test_zero_0_means_fp32_and_strategies_name_their_stage() -> None:
     tiny = [*MANIFEST, "--model.type", "tiny"]
     assert load(tiny).resolved_zero_stage == 2

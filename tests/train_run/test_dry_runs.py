@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow.parquet as pq
 import pytest
+from builders import write_woven_dataset
 from training_runs import Training
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(600)]
@@ -40,3 +43,10 @@ def test_a_row_that_does_not_fit_is_found_dry(training: Training) -> None:
     assert done.returncode == 2
     assert "model.llm_max_length: sample " in done.stderr
     assert not (training.root / "dry-long").exists()
+
+
+def test_a_rank_without_rows_goes_through_it_as_well(tmp_path: Path) -> None:
+    manifest = write_woven_dataset(tmp_path / "one", rows=1, frames_per_sample=4)
+    done = Training(manifest, tmp_path / "runs").alone("dry-one", "--dry_run", "--num_ranks", "2")
+    assert done.returncode == 0, done.stderr
+    assert "1 looked at" in done.stdout

@@ -10,7 +10,7 @@ import pytest
 import torch
 from stored_pieces import cut_evenly, write_checkpoint
 
-from weave_data.errors import ConfigError, DeviceError
+from weave_data.errors import ConfigError, DeviceError, VerificationError
 from weave_data.storage import LocalStore
 from weave_train.checkpoint.frozen import frozen_sha256, save_frozen
 from weave_train.checkpoint.prismatic import write_prismatic
@@ -25,6 +25,7 @@ from weave_train.train.warm_start import find_donor
 torch.set_num_threads(1)
 SETTINGS = ModelSettings(precision="fp32", llm_max_length=256, arch_specifier="gelu-mlp")
 ALIGNED = "gelu-mlp"
+FINISHED = {"step": 5, "num_steps": 5}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,9 @@ def make_model(tokenizer: Any, *, seed: int, **changes: Any) -> VideoLanguageMod
     return build_model(SETTINGS.model_copy(update={"seed": seed, **changes}), tokenizer)
 
 
-def write_run(vlm: VideoLanguageModel, run_dir: Path, *, stage: str) -> Path:
+def write_run(
+    vlm: VideoLanguageModel, run_dir: Path, *, stage: str, state: dict[str, Any] | None = None
+) -> Path:
     """A run as the trainer leaves it after a few steps: every weight moved."""
     apply_stage(vlm, stage)
     with torch.no_grad():
@@ -53,7 +56,8 @@ def write_run(vlm: VideoLanguageModel, run_dir: Path, *, stage: str) -> Path:
             save_frozen(store, part, module, sha256=frozen[part])
     weights = {name: value for name, value in vlm.core.named_parameters() if value.requires_grad}
     shapes = {name: value.shape for name, value in weights.items()}
-    write_checkpoint(store, cut_evenly(weights, 2), step=5, shapes=shapes, frozen=frozen)
+    pieces, state = cut_evenly(weights, 2), state or FINISHED
+    write_checkpoint(store, pieces, step=5, shapes=shapes, frozen=frozen, state=state)
     return run_dir
 
 
@@ -120,6 +124,26 @@ def test_no_align_run_or_two_of_them_are_an_error(tokenizer: Any, tmp_path: Path
     assert donor is not None
     assert donor.origin == str(tmp_path / "two")
     assert donor.parts == ("projector",)
+
+
+def test_an_align_run_that_is_not_finished_is_named_and_not_taken(tokenizer: Any, tmp_path: Path) -> None:
+    model, state = make_model(tokenizer, seed=1), {"step": 5, "num_steps": 9}
+    run_dir = write_run(model, tmp_path / "begun", stage="align", state=state)
+    with pytest.raises(ConfigError, match=rf"none in {tmp_path}; {run_dir} is at step 5 of 9; name one with"):
+        find_donor(config(tmp_path), recipe="l4")
+    assert find_donor(config(tmp_path, pretrained_checkpoint=str(run_dir)), recipe="l4") is not None
+    write_run(make_model(tokenizer, seed=1), tmp_path / "done", stage="align")
+    donor = find_donor(config(tmp_path), recipe="l4")
+    assert donor is not None
+    assert donor.origin == str(tmp_path / "done")
+
+
+def test_a_damaged_align_run_is_not_taken_for_none(tokenizer: Any, tmp_path: Path) -> None:
+    run_dir = write_run(make_model(tokenizer, seed=1), tmp_path / "one", stage="align")
+    (complete,) = run_dir.rglob("complete.json")
+    complete.write_text("{}")
+    with pytest.raises(VerificationError, match="step-000005"):
+        find_donor(config(tmp_path), recipe="l4")
 
 
 def test_one_stage_runs_and_align_itself_begin_as_built(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def find_problems(config: PretrainConfig, baseline: PretrainConfig) -> list[str]
     found = _language_problems(config, baseline)
     found += dataset_problems(config.dataset, batch_rows=config.hyper.global_batch_size)
     found += tracking_problems(config)
-    found += _stage_problems(config) + _frame_problems(config) + _lora_problems(config)
+    found += _stage_problems(config, baseline) + _frame_problems(config) + _lora_problems(config)
     return found + _engine_problems(config)
 
 
@@ -45,7 +45,7 @@ def _language_problems(config: PretrainConfig, baseline: PretrainConfig) -> list
     return found
 
 
-def _stage_problems(config: PretrainConfig) -> list[str]:
+def _stage_problems(config: PretrainConfig, baseline: PretrainConfig) -> list[str]:
     found = []
     is_one_stage = config.model.arch_specifier.startswith("no-align")
     if config.stage == "align" and is_one_stage:
@@ -62,8 +62,9 @@ def _stage_problems(config: PretrainConfig) -> list[str]:
         found.append("pretrained_checkpoint: contradicts model.init_from_model; give one of them")
     if config.model.repo_id is not None and config.model.init_from_model is None:
         found.append("model.repo_id: has no effect without model.init_from_model")
-    steps = getattr(config.model, "finetune_max_steps", None)
-    if config.max_steps is not None and steps is not None and steps != config.max_steps:
+    steps = config.model.finetune_max_steps
+    is_asked_for = steps != baseline.model.finetune_max_steps
+    if config.max_steps is not None and steps is not None and is_asked_for and steps != config.max_steps:
         found.append(
             f"max_steps: {config.max_steps} contradicts model.finetune_max_steps {steps}; give one of them"
         )
@@ -126,6 +127,12 @@ def _precision_problems(config: PretrainConfig) -> list[str]:
     if config.master_weights == "bf16" and config.hyper.lr_scheduler_type == "schedule_free_adamw":
         found.append(
             "master_weights: bf16 rounds the small changes away that schedule_free_adamw averages; use fp32"
+        )
+    of_step, of_collective = config.watch.step_timeout_s, config.watch.collective_timeout_s
+    if of_collective <= of_step:
+        found.append(
+            f"watch.collective_timeout_s: {of_collective:g} must be above watch.step_timeout_s, {of_step:g}: a "
+            "hang would end in a collective that names nobody; lower the other one, too"
         )
     if config.watch.nonfinite == "stop" and config.watch.max_skipped_steps != WatchConfig().max_skipped_steps:
         found.append("watch.max_skipped_steps: has no effect without --watch.nonfinite skip")

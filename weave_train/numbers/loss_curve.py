@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from weave_data.errors import StoreError
 from weave_train.numbers.metrics import read_metrics
 from weave_train.numbers.step_report import StepReport
+from weave_train.whole_files import write_whole
 
 __all__ = ["LossCurve"]
 
@@ -31,9 +34,13 @@ class LossCurve:
         if report.validation is not None:
             self._draw()
 
-    def close(self, *, has_failed: bool = False) -> None:  # noqa: ARG002  a failed run's curve is worth seeing
-        """Draw."""
-        self._draw()
+    def close(self, *, has_failed: bool = False) -> None:
+        """Draw; a failed run's curve is worth seeing, and its own error more."""
+        try:
+            self._draw()
+        except StoreError:
+            if not has_failed:
+                raise
 
     def _draw(self) -> None:
         metrics = read_metrics(self._run_dir)
@@ -66,9 +73,9 @@ class LossCurve:
         axes.set_ylim(bottom=0.0)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-        unfinished = self._run_dir / ".loss.png.part"
-        figure.savefig(unfinished, format="png")
-        unfinished.replace(self._run_dir / "loss.png")
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png")
+        write_whole(self._run_dir / "loss.png", picture.getvalue())
 
     def _points(self, metrics: list[dict[str, Any]], name: str) -> tuple[list[int], list[float]]:
         key = f"{self._prefix}/{name}"

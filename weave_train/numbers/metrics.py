@@ -7,6 +7,7 @@ peak, a loss that is not finite) is null. A validation pass adds its keys to its
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections import deque
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from weave_train.numbers.step_report import StepReport
+from weave_train.whole_files import disk_error, write_whole
 
 __all__ = ["JsonlTracker", "StepMetrics", "last_loss", "read_metrics"]
 
@@ -114,18 +116,27 @@ class JsonlTracker:
     def __init__(self, run_dir: Path, *, stage: str, start_step: int) -> None:
         path, step_key = run_dir / "metrics.jsonl", f"{stage.capitalize()}/Step"
         kept = [line for line in read_metrics(run_dir) if line[step_key] <= start_step]
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._metrics = StepMetrics(stage, kept)
+        self._path = path
         self._file: IO[str] = path.open("a", encoding="utf-8")
 
     def on_step(self, report: StepReport) -> None:
-        """Write the step's line."""
-        self._file.write(json.dumps(self._metrics.of(report), allow_nan=False) + "\n")
-        self._file.flush()
+        """Write the step's line.
+
+        Raises:
+            StoreError: The disk is full.
+        """
+        try:
+            self._file.write(json.dumps(self._metrics.of(report), allow_nan=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise disk_error(self._path, error) from error
 
     def close(self, *, has_failed: bool = False) -> None:  # noqa: ARG002  the lines are written
         """Close the file."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # a full disk, said by `on_step`: its line is cut
+            self._file.close()
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:

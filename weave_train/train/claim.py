@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from weave_data.errors import TrainingError
+from weave_train.whole_files import write_whole
 
 __all__ = ["Claim"]
 
@@ -28,22 +29,19 @@ class Claim:
         run_dir: Of the run; made when it is not there.
 
     Raises:
-        OSError: `runner.json` can't be written.
+        StoreError: `runner.json` can't be written.
     """
 
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / "runner.json"
         self._token = secrets.token_hex(16)
-        run_dir.mkdir(parents=True, exist_ok=True)
         values = {
             "token": self._token,
             "host": socket.gethostname(),
             "process": os.getpid(),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        draft = run_dir / f"runner-{self._token}.tmp"
-        draft.write_text(json.dumps(values) + "\n", encoding="utf-8")
-        draft.replace(self._path)
+        write_whole(self._path, json.dumps(values) + "\n")
 
     @property
     def holds(self) -> bool:

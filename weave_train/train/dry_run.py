@@ -100,7 +100,7 @@ def dry_run(config: PretrainConfig, launch: Launch) -> DryRunReport:
 
 
 def _look(run: PreparedRun) -> DryRunReport:
-    rows = _sampled(run)
+    rows = _sampled(run) or [_any_row(run)]
     indexed = _indexed(run)
     lengths = [len(row.input_ids) for row in rows]
     heaviest = indexed.heaviest if indexed else max(rows, key=_weight)
@@ -178,6 +178,14 @@ def _sampled(run: PreparedRun) -> list[EncodedRow]:
     steps = run.order.num_steps(1)
     chosen = sorted({index * steps // _SAMPLED_STEPS for index in range(min(steps, _SAMPLED_STEPS))})
     return [row for step in chosen for row in run.feed.batch(step)]
+
+
+def _any_row(run: PreparedRun) -> EncodedRow:
+    """For a rank without a row in these steps, where there are more ranks than rows: it steps all the same."""
+    source = open_sources(run.config.dataset, config=run.config)[0]
+    shard = next(index for index, count in enumerate(source.shard_rows[0]) if count)
+    row = source.read(0, shard, 0, epoch=0).slice(0, 1).to_pylist()[0]
+    return make_row(row, tokenizer=run.vlm.tokenizer, settings=run.vlm.settings)
 
 
 def _template(run: PreparedRun, row: EncodedRow) -> str:

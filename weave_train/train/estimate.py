@@ -109,6 +109,7 @@ def estimate(config: PretrainConfig, speed: Speed) -> Estimate:
         seconds=seconds,
         speed=speed,
         checkpoint_bytes=trained * master * _STATES_PER_WEIGHT,
+        snapshot_bytes=-(-trained * master * _STATES_PER_WEIGHT // launch.world_size),
         frozen_bytes=frozen_bytes,
         num_checkpoints=_num_checkpoints(config, data, num_steps=num_steps),
     )

@@ -44,6 +44,7 @@ class Estimate:
         seconds: Of the run; None where no speed is known.
         speed: They are worked out from.
         checkpoint_bytes: Of one checkpoint.
+        snapshot_bytes: Of it, what a rank copies into host memory to save; held from the start.
         frozen_bytes: Stored once.
         num_checkpoints: That are kept at the end.
     """
@@ -62,6 +63,7 @@ class Estimate:
     seconds: float | None
     speed: Speed
     checkpoint_bytes: int
+    snapshot_bytes: int
     frozen_bytes: int
     num_checkpoints: int
 
@@ -78,6 +80,11 @@ class Estimate:
         )
         passing = self.states.bucket + self.states.gathered + self.kept.total
         return self.device_states + max(passing, update)
+
+    @property
+    def host_bytes(self) -> int:
+        """Host memory of one rank: offloaded states, and the snapshot that is saved from."""
+        return self.states.on_host + self.snapshot_bytes
 
     @property
     def _kept_on_host(self) -> int:
@@ -99,7 +106,7 @@ class Estimate:
             "AdamW's update": states.update,
         }
         acts = {"tower": kept.tower, "projector": kept.projector, "layers": kept.layers, "head": kept.head}
-        shape = self.shape
+        shape, host = self.shape, _gib(self.host_bytes)
         micro = f"{shape.rows} rows of {shape.tokens} tokens, {shape.frames} frames"
         origin = (
             "all rows, from the token index" if self.is_indexed else "a sample; weave-train index counts all"
@@ -111,7 +118,7 @@ class Estimate:
             f"states       {_gib(states.kept + self.tower_bytes)} a rank: {_listed(parts)}",
             f"buffers      {_listed(passing)}",
             f"activations  {_gib(kept.total)}: {_listed(acts)} ({micro})",
-            f"peak         {_gib(self.peak_bytes)} on the device, {_gib(states.on_host)} on the host, a rank",
+            f"peak         {_gib(self.peak_bytes)} on the device, {host} on the host, a rank",
             f"lengths      {self.rows:,} rows: {origin}",
             f"run          {self.num_steps:,} steps, {self.tokens:,.0f} tokens, {self.flops:.3g} FLOPs",
             f"time         {self._time()}",

@@ -55,7 +55,8 @@ def train(config: PretrainConfig, launch: Launch) -> RunResult:
         while run.step < stop_step and not is_stopped:
             report, is_stopped = train_step(run, stop, watch)
             loss = loss if report.was_skipped else report.loss
-            validation = _validate(run, watch)
+            # who asks a run to stop does not wait for long: the save comes first, and there is no pass
+            validation = None if is_stopped else _validate(run, watch)
             if run.claim is None or run.claim.holds:  # else metrics.jsonl is somebody else's by now
                 tell(replace(report, validation=validation))
             if run.step == stop_step or is_stopped or _is_save_step(run):

@@ -21,6 +21,7 @@ from ruamel.yaml import YAML
 from weave_data.config import FramesConfig, load_config
 from weave_data.shard import first_difference
 from weave_train.config import ModelSettings, PretrainConfig
+from weave_train.whole_files import write_whole
 
 __all__ = ["describe_change", "model_settings", "read_run_config", "write_run_config"]
 
@@ -67,19 +68,22 @@ def describe_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 def write_run_config(
     run_dir: Path, *, config: PretrainConfig, settings: ModelSettings, dataset: Mapping[str, Any]
 ) -> None:
-    """Write `config.json` and `config.yaml` with the same content."""
+    """Write `config.json` and `config.yaml` with the same content.
+
+    Raises:
+        StoreError: The disk can't be written.
+    """
     values = {
         "model": settings.model_dump(mode="json"),
         "pretrain": config.model_dump(mode="json"),
         "dataset": dict(dataset),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
-    run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    write_whole(run_dir / "config.json", json.dumps(values, indent=2) + "\n")
     yaml, sink = YAML(typ="safe", pure=True), io.StringIO()
     yaml.default_flow_style = False
     yaml.dump(values, sink)
-    (run_dir / "config.yaml").write_text(sink.getvalue(), encoding="utf-8")
+    write_whole(run_dir / "config.yaml", sink.getvalue())
 
 
 def read_run_config(run_dir: Path) -> dict[str, Any] | None:

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType
 
 __all__ = ["StopRequest"]
 
+_AGAIN_SECONDS = 5.0
+"""Within which a second SIGTERM is the first once more: who stops a service tells every process of it, and
+launchers pass on what they are told."""
+
 
 class StopRequest:
-    """Notes SIGTERM instead of dying of it. A context manager; a second SIGTERM ends the process.
+    """Notes SIGTERM instead of dying of it. A context manager; one that comes 5 s later ends the process.
 
     Off the main thread, where no handler can be set, nothing is noted.
     """
 
     def __init__(self) -> None:
-        self.is_made = False
+        self._made_at: float | None = None
         self._before: object = None
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the run is to stop."""
+        return self._made_at is not None
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
@@ -30,5 +40,8 @@ class StopRequest:
             self._before = None
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        self.is_made = True
-        signal.signal(number, signal.SIG_DFL)
+        if self._made_at is None:
+            self._made_at = time.monotonic()
+        elif time.monotonic() - self._made_at >= _AGAIN_SECONDS:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)

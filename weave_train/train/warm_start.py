@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from weave_data.errors import ConfigError, DeviceError, VerificationError, WeaveError
+from weave_data.storage import open_store
 from weave_train.checkpoint.layout import Checkpoint, find_checkpoint_at
 from weave_train.checkpoint.prismatic import read_prismatic
 from weave_train.checkpoint.run_files import fetch_run_files, read_run_file
@@ -29,6 +30,7 @@ from weave_train.models.hub import fetch_file
 from weave_train.models.model import VideoLanguageModel
 from weave_train.models.parts import PARTS, Part
 from weave_train.models.tokenizer import load_tokenizer
+from weave_train.whole_files import write_whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -59,8 +61,7 @@ class WarmStart:
 
     def write(self, run_dir: Path) -> None:
         """Keep it with the run."""
-        text = json.dumps(asdict(self), indent=2) + "\n"
-        (run_dir / "warm_start.json").write_text(text, encoding="utf-8")
+        write_whole(run_dir / "warm_start.json", json.dumps(asdict(self), indent=2) + "\n")
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,18 @@ class Donor:
     parts: tuple[Part, ...]
     checkpoint: Checkpoint | None = None
     file: Path | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """False of a run that has steps left to take."""
+        state = {} if self.checkpoint is None else self.checkpoint.state
+        return state.get("step") == state.get("num_steps")
+
+    @property
+    def progress(self) -> str:
+        """`step 3 of 10`."""
+        state = {} if self.checkpoint is None else self.checkpoint.state
+        return f"step {state.get('step')} of {state.get('num_steps')}"
 
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
         """The donor run's own: its embedding's rows mean its tokens. VideoWeave's files have none."""
@@ -189,16 +202,23 @@ def _hub_place(config: PretrainConfig, model_id: str) -> tuple[str, str]:
 
 
 def _aligned(config: PretrainConfig, recipe: str) -> Donor:
-    """The finished align run of the same model below the same root: by its id, else by what it says."""
+    """The finished align run of the same model below the same root: by its id, else by what it says.
+
+    Raises:
+        ConfigError: There is none, or there are several; names those that are not finished.
+        VerificationError: A checkpoint of one is damaged.
+    """
     root = Path(config.run_root_dir)
     expected = config.model_copy(update={"stage": "align", "run_id": None}).resolved_run_id(recipe)
     candidates = [root / expected, *(path for path in sorted(root.glob("*")) if path.name != expected)]
-    found = [donor for path in candidates if (donor := _aligned_run(config, path)) is not None]
+    runs = [donor for path in candidates if (donor := _aligned_run(config, path)) is not None]
+    found = [donor for donor in runs if donor.is_finished]
     if found and found[0].origin == str(root / expected):
         return found[0]
     if len(found) == 1:
         return found[0]
     named = f"{', '.join(donor.origin for donor in found)} all fit" if found else f"none in {root}"
+    named += "".join(f"; {donor.origin} is at {donor.progress}" for donor in runs if not donor.is_finished)
     raise ConfigError(
         f"model.arch_specifier: {config.model.arch_specifier!r} starts from a projector trained by "
         f"--stage align: {named}; name one with --pretrained_checkpoint, or train in one stage with "
@@ -210,17 +230,21 @@ def _aligned_run(config: PretrainConfig, run_dir: Path) -> Donor | None:
     if not (run_dir / "config.json").is_file():
         return None
     try:
-        checkpoint = find_checkpoint_at(str(run_dir))
-        values = read_run_file(checkpoint.store, "config.json").get("pretrain", {})
+        values = read_run_file(open_store(str(run_dir)), "config.json").get("pretrain", {})
     except WeaveError:
-        return None
+        return None  # of something else
     model = values.get("model", {})
     same = ("vision_backbone_id", "llm_backbone_id", "arch_specifier")
     is_aligned = values.get("stage") == "align" and all(
         model.get(name) == getattr(config.model, name) for name in same
     )
-    flag = "model.arch_specifier"
-    return Donor(str(run_dir), flag, ("projector",), checkpoint=checkpoint) if is_aligned else None
+    if not is_aligned:
+        return None
+    try:
+        checkpoint = find_checkpoint_at(str(run_dir))
+    except ConfigError:
+        return None  # it has saved nothing yet
+    return Donor(str(run_dir), "model.arch_specifier", ("projector",), checkpoint=checkpoint)
 
 
 def _misfits(part: str, module: torch.nn.Module, values: Mapping[str, torch.Tensor]) -> list[str]:
