@@ -101,7 +101,7 @@ def pretend_answered(cell: Cell, scored: Scored, *, num_questions: int = 40) -> 
                             "mode": mode,
                             "video": f"v{number // 2:03d}.mp4",
                             "scores": {"likelihood": score} if score is not None else None,
-                            "tags": {"type": "order" if number % 2 else "colour"},
+                            "tags": {"type": "order" if number % 2 else "colour", "set": "two words"},
                             "problem": None if score is not None else "unreadable",
                         }
                     )

@@ -47,6 +47,7 @@ def test_names_that_lead_nowhere_are_said_at_once(tmp_path: Path) -> None:
     values["arms"]["l4"]["stages"] = {"c": {"flags": {}}}
     values["contrasts"][0]["a"] = "l2"
     values["contrasts"][1]["metric"] = "videomme/frames/generated"
+    values["contrasts"][1]["where"] = {"a type": "x"}
     values["metrics"] = ["likelihood"]
     values["figure"] = {"x": "kind", "y": "questions/frames/likelihood", "group": "l"}
     known = "samples, flops, supervised_tokens, L, kind"
@@ -57,6 +58,7 @@ def test_names_that_lead_nowhere_are_said_at_once(tmp_path: Path) -> None:
         "arms.l4.stages: 'c' is no stage: a, b",
         "contrasts.all.a: there is no arm 'l2': l1, l4",
         "contrasts.order.metric: evaluate has no 'videomme': questions",
+        "contrasts.order.where.a type: 'x': a tag is a word; neither it nor its value holds '='",
         "metrics.0: 'likelihood' is no EVALUATION/MODE/SCORE TAG=VALUE..., as questions/frames/likelihood",
         f"figure.x: 'kind' is not a number in the axes of every arm; known: {known}",
         "figure.group: 'l' is not among the axes of every arm; known: arm, L, kind",

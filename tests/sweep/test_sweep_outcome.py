@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from sweep_files import load, plain, pretend_answered, pretend_trained
 
-from weave_data.errors import VerificationError
+from weave_data.errors import IncompleteError, VerificationError
 from weave_train.sweep import Cell, Sweep, run_sweep, write_outcome
 from weave_train.sweep.curves import draw_curves, mean_curve
 
@@ -86,6 +86,20 @@ def test_contrasts_are_paired_by_question_and_seed(tmp_path: Path) -> None:
     assert order["interval"]["mean"] > every["interval"]["mean"] > 0
     ps = sorted([every["interval"]["p"], order["interval"]["p"]])
     assert sorted([every["p_holm"], order["p_holm"]]) == pytest.approx([2 * ps[0], max(2 * ps[0], ps[1])])
+
+
+def test_tags_whose_values_hold_spaces_are_those_of_the_questions(tmp_path: Path) -> None:
+    metric = "questions/frames/likelihood set=two words type=order"
+    contrast = {"name": "both", "a": "l4", "b": "l1", "metric": "questions/frames/likelihood"}
+    sweep = finished(
+        tmp_path, metrics=[metric], contrasts=[{**contrast, "where": {"set": "two words", "type": "order"}}]
+    )
+    write_outcome(sweep, sweep.cells)
+    outcome = outcome_of(sweep)
+    (arm,) = [each for each in outcome["arms"] if each["arm"] == "l4"]
+    assert arm["metrics"][metric]["mean"] == arm["metrics"][metric]["by_seed"]["1"] == 1.0
+    assert outcome["contrasts"][0]["metric"] == metric
+    assert outcome["contrasts"][0]["questions"] == 19  # seed 5 lost one
 
 
 def test_families_are_corrected_apart(tmp_path: Path) -> None:
@@ -165,6 +179,17 @@ def test_every_checkpoint_is_a_point_of_a_curve(tmp_path: Path) -> None:
     points = [(point["arm"], point["step"], point["x"]) for point in outcome_of(sweep)["points"]]
     assert points[::2][:1] == [("l1", 2, 16.0)]
     assert {point for point in points if point[0] == "l4"} == {("l4", 2, 16.0), ("l4", 4, 32.0)}
+
+
+def test_a_damaged_cell_that_was_not_asked_for_is_named_beside_the_table(tmp_path: Path) -> None:
+    sweep = finished(tmp_path)
+    (damaged,) = [cell for cell in sweep.cells if cell.name == "l4-s1"]
+    (damaged.last.run_dir / "config.json").write_text('{"pretrain": ')
+    with pytest.raises(
+        IncompleteError, match=r"1 of 6 cells failed, .*: l4-s1: .*config.json: can't be read"
+    ):
+        run_sweep(sweep, arms=["l1"], say=lambda _: None)
+    assert outcome_of(sweep)["missing"] == ["l4-s1"]
 
 
 def test_a_metric_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:

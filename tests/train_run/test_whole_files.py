@@ -43,10 +43,10 @@ def test_a_disk_that_is_full_leaves_the_file_as_it_was(
 def test_metrics_on_a_full_disk_end_a_run_in_one_line(tmp_path: Path) -> None:
     tracker = JsonlTracker(tmp_path, stage="finetune", start_step=0)
     tracker._file.close()
-    tracker._file = Path("/dev/full").open("w", encoding="utf-8")
-    with pytest.raises(StoreError, match=r"metrics\.jsonl: No space left on device"):
-        tracker.on_step(report())
-    tracker.close(has_failed=True)
+    with Path("/dev/full").open("w", encoding="utf-8") as tracker._file:
+        with pytest.raises(StoreError, match=r"metrics\.jsonl: No space left on device"):
+            tracker.on_step(report())
+        tracker.close(has_failed=True)
 
 
 def report() -> StepReport:

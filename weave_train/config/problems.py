@@ -131,8 +131,8 @@ def _precision_problems(config: PretrainConfig) -> list[str]:
     of_step, of_collective = config.watch.step_timeout_s, config.watch.collective_timeout_s
     if of_collective <= of_step:
         found.append(
-            f"watch.collective_timeout_s: {of_collective:g} must be above watch.step_timeout_s, {of_step:g}: a "
-            "hang would end in a collective that names nobody; lower the other one, too"
+            f"watch.collective_timeout_s: {of_collective:g} must be above watch.step_timeout_s, {of_step:g}: "
+            "a hang would end in a collective that names nobody; lower the other one, too"
         )
     if config.watch.nonfinite == "stop" and config.watch.max_skipped_steps != WatchConfig().max_skipped_steps:
         found.append("watch.max_skipped_steps: has no effect without --watch.nonfinite skip")

@@ -26,7 +26,7 @@ __all__ = [
 TRAINED_AXES = ("samples", "flops", "supervised_tokens")
 """What every arm can be drawn against: sums over the stages of a cell, from its runs' metrics."""
 
-_METRIC = re.compile(r"[^/\s]+/[^/\s]+/[^/\s]+( [^=\s]+=\S+)*")
+_METRIC = re.compile(r"[^/\s]+/[^/\s]+/[^/\s]+( [^=\s]+=[^=]*[^=\s])*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 
@@ -149,7 +149,7 @@ class SweepConfig(StrictModel):
     """Everything `weave-train sweep` needs.
 
     A metric is written `EVALUATION/MODE/SCORE`, as `questions/frames/likelihood`, with tags that a question
-    must have behind it: `questions/frames/likelihood type=order`.
+    must have behind it: `questions/frames/likelihood type=order`. Values may hold spaces.
 
     `train` holds flags of `weave-train pretrain`, dotted or nested, common to all runs; those of a stage, an
     arm and an arm's stage win over it, in this order. A seed sets initial weights and the order of rows
@@ -252,6 +252,12 @@ def _metric_problems(config: SweepConfig) -> list[str]:
             if arm not in config.arms
         ]
         found += _named_metric(config, contrast.metric, f"contrasts.{contrast.name}.metric")
+        found += [
+            f"contrasts.{contrast.name}.where.{tag}: {value!r}: a tag is a word; neither it nor its value "
+            "holds '='"
+            for tag, value in contrast.where.items()
+            if not _METRIC.fullmatch(f"a/b/c {tag}={value}")
+        ]
     for index, metric in enumerate(config.metrics):
         found += _named_metric(config, metric, f"metrics.{index}")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -38,9 +39,13 @@ class Metric:
         return Metric(self.evaluation, "blind", self.score, self.where)
 
 
+_TAG = re.compile(r" (?=[^\s=]+=)")
+"""Where a tag begins; values may hold spaces: `videomme/frames/generated task_type=Temporal Reasoning`."""
+
+
 def parsed(text: str) -> Metric:
     """A metric by its name, as `load_sweep` has checked it."""
-    path, *tags = text.split()
+    path, *tags = _TAG.split(text)
     evaluation, mode, score = path.split("/")
     return Metric(evaluation, mode, score, dict(tag.split("=", 1) for tag in tags))
 

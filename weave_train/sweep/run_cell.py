@@ -61,7 +61,7 @@ def finish_cell(
                     _ask(cell, asked, children, environment)
     except IncompleteError:
         raise
-    except WeaveError as error:
+    except (WeaveError, OSError) as error:
         return CellFailure(cell.name, str(error))
     return None
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from weave_data.errors import IncompleteError, TrainingError
+from weave_data.errors import IncompleteError, TrainingError, WeaveError
 from weave_train.sweep.cells import Cell, Sweep
 from weave_train.sweep.children import Children
 from weave_train.sweep.curves import draw_curves
@@ -64,11 +64,17 @@ def run_sweep(
         if launcher == "ray":
             failures = finish_on_ray(left, say, num_parallel=num_parallel)
     failed = {failure.cell for failure in failures}
-    done = [cell for cell in sweep.cells if cell.name not in failed and is_cell_done(cell)]
+    done = []
+    for cell in sweep.cells:
+        try:
+            if cell.name not in failed and is_cell_done(cell):
+                done.append(cell)
+        except WeaveError as error:
+            failures.append(CellFailure(cell.name, str(error)))
     written = write_outcome(sweep, done)
     if failures:
         raise IncompleteError(
-            f"{len(failures)} of {len(chosen)} cells failed, the others are in {written[0]}; the same "
+            f"{len(failures)} of {len(sweep.cells)} cells failed, the others are in {written[0]}; the same "
             "command tries again: " + "; ".join(f"{each.cell}: {each.message}" for each in failures)
         )
     return written

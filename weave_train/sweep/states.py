@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from weave_data.errors import ConfigError, WeaveError
+from weave_data.errors import ConfigError, VerificationError, WeaveError
 from weave_data.shard import first_difference, load_manifest
 from weave_data.storage import Store, open_store
 from weave_train.checkpoint.layout import complete_steps, newest_checkpoint
@@ -48,12 +48,12 @@ def is_trained(stage: CellStage) -> bool:
 
     Raises:
         ConfigError: Its directory holds a run with other settings or data.
-        VerificationError: Its newest checkpoint is damaged.
+        VerificationError: Its configuration or its newest checkpoint is damaged.
     """
     path = stage.run_dir / "config.json"
     if not path.is_file():
         return False
-    _refuse_other(stage, json.loads(path.read_text(encoding="utf-8")))
+    _refuse_other(stage, _stored(path))
     if published_steps(stage) is not None:
         return True
     newest = newest_checkpoint(checkpoint_store(stage))
@@ -69,6 +69,14 @@ def published_steps(stage: CellStage) -> list[int] | None:
 def checkpoint_store(stage: CellStage) -> Store:
     """Where a run's checkpoints lie."""
     return open_store(stage.config.checkpoint.uri or str(stage.run_dir))
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise VerificationError(f"{path}: can't be read: {error}; delete the cell's directory") from error
+    return values
 
 
 def _refuse_other(stage: CellStage, stored: Mapping[str, Any]) -> None:
@@ -150,11 +158,12 @@ class Evaluated:
 
         Raises:
             ConfigError: What lies there was asked otherwise.
+            VerificationError: What was asked is damaged.
         """
         path = self.directory / "asked.json"
         if not path.is_file() or not (self.results / "results.json").is_file():
             return False
-        before = relative(json.loads(path.read_text(encoding="utf-8")))
+        before = relative(_stored(path))
         found = first_difference(before, self._asked())
         if found is not None and found.path == "questions" and found.ours is None:
             raise ConfigError(

@@ -181,7 +181,7 @@ def _sampled(run: PreparedRun) -> list[EncodedRow]:
 
 
 def _any_row(run: PreparedRun) -> EncodedRow:
-    """For a rank without a row in these steps, where there are more ranks than rows: it steps all the same."""
+    """For a rank that has no row in these steps, as there are more ranks than rows: it steps all the same."""
     source = open_sources(run.config.dataset, config=run.config)[0]
     shard = next(index for index, count in enumerate(source.shard_rows[0]) if count)
     row = source.read(0, shard, 0, epoch=0).slice(0, 1).to_pylist()[0]
