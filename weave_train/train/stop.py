@@ -1,10 +1,15 @@
-"""SIGTERM asks a run to stop: it finishes its step, saves once on all ranks and exits with 0."""
+"""SIGTERM asks a run to stop: it finishes its step, saves once on all ranks and exits with 0.
+
+Launchers of ours ask by `overseer.ask_to_stop` instead, which a rank that is still loading sees later.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
 from types import FrameType
+
+from weave_train.overseer import is_asked_to_stop
 
 __all__ = ["StopRequest"]
 
@@ -16,8 +21,13 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        self.is_made = False
+        self._is_noted = False
         self._before: object = None
+
+    @property
+    def is_made(self) -> bool:
+        """SIGTERM came, or this rank's launcher asked."""
+        return self._is_noted or is_asked_to_stop()
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
@@ -30,5 +40,5 @@ class StopRequest:
             self._before = None
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        self.is_made = True
+        self._is_noted = True
         signal.signal(number, signal.SIG_DFL)
