@@ -1,6 +1,6 @@
 """What a rank sets up on its machine, the same under every launcher: threads, and the way to the others.
 
-torchrun and Ray give each rank one thread, deepspeed all cores, so that the same sums would be rounded
+torchrun and Ray give each rank one thread, deepspeed all cores; the same sums over other threads are rounded
 otherwise. gloo takes the address behind the host's own name, on Debian 127.0.1.1, which no other host
 reaches.
 """
@@ -25,9 +25,13 @@ def local_world_size() -> int:
 def choose_threads(num_threads: int | None) -> None:
     """Set torch's threads.
 
+    On CPUs the number decides how losses are rounded, so that it depends on the world's size and not on where
+    its ranks are: a rank takes its machine's cores divided by the run's ranks, two on one host or on two. On
+    several hosts cores are left over, and hosts with other cores than the rest round otherwise: `num_threads`
+    is for both. On GPUs the host's threads round nothing, and a machine's ranks share all of its cores.
+
     Args:
-        num_threads: As asked for; None: OMP_NUM_THREADS, unless a launcher set that, else a rank's share of
-            the cores.
+        num_threads: As asked for; None: OMP_NUM_THREADS, unless a launcher set that, else as above.
     """
     torch.set_num_threads(num_threads or _chosen_in_environment() or _share())
 
@@ -79,4 +83,7 @@ def _chosen_in_environment() -> int | None:
 
 
 def _share() -> int:
-    return max(1, (os.cpu_count() or 1) // local_world_size())
+    num_ranks = local_world_size()
+    if not torch.cuda.is_available():
+        num_ranks = int(os.environ.get("WORLD_SIZE") or num_ranks)
+    return max(1, (os.cpu_count() or 1) // num_ranks)

@@ -24,7 +24,7 @@ from weave_data.trainers import RunResult
 from weave_train.config import PretrainConfig, load_pretrain_config, pretrain_yaml
 from weave_train.launch import free_port, rank_environment
 from weave_train.numbers import last_loss, read_metrics
-from weave_train.overseer import PARENT_VARIABLE
+from weave_train.overseer import PARENT_VARIABLE, TOLD_EXITS
 
 __all__ = ["DeepSpeedTrainer", "run_local", "run_ranks"]
 
@@ -94,7 +94,7 @@ def run_ranks(command: Sequence[str], *, num_ranks: int, environment: Mapping[st
         environment: Variables beside this process's own.
 
     Returns:
-        0, or the exit code of the first rank that failed.
+        0, or the exit code of the first rank that failed; among several at once, one that says why.
     """
     port = free_port()
     base = {**os.environ, **(environment or {}), PARENT_VARIABLE: str(os.getpid())}
@@ -112,7 +112,7 @@ def run_ranks(command: Sequence[str], *, num_ranks: int, environment: Mapping[st
                 codes = [process.poll() for process in ranks]
                 failed = [code for code in codes if code]
                 if failed:
-                    return failed[0]
+                    return next((code for code in failed if code in TOLD_EXITS), failed[0])
                 if all(code == 0 for code in codes):
                     return 0
                 time.sleep(_POLL_SECONDS)

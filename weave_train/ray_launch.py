@@ -3,20 +3,23 @@
     weave-train pretrain --launcher ray --num_ranks 8 ...
 
 Each worker finds its rank in the environment that Ray Train sets, as under torchrun, and runs the same
-code: batches and losses are the same. A lost worker ends the group; with `--max_restarts n` Ray starts
-a new one, which continues the newest complete checkpoint.
+code: batches and losses are the same. A lost worker ends the group; with `--max_restarts n` a new one is
+started, which continues the newest complete checkpoint.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from weave_data.errors import DeviceError, TrainingError, WeaveError
 from weave_data.trainers import RunResult
 from weave_train.config import PretrainConfig
+from weave_train.overseer import FIXED_EXITS, TOLD_EXITS
 
 __all__ = ["run_on_ray"]
 
@@ -38,7 +41,6 @@ def run_on_ray(config: PretrainConfig, *, num_ranks: int) -> RunResult:
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
-    from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
     if not ray.is_initialized():
         ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=True)
@@ -46,30 +48,57 @@ def run_on_ray(config: PretrainConfig, *, num_ranks: int) -> RunResult:
     outcome: Any = ray.remote(num_cpus=0)(_Outcome).remote()
     use_gpu = _check_room(ray.cluster_resources(), num_ranks)
     with tempfile.TemporaryDirectory(prefix="weave-ray-train-") as scratch:
-        trainer = TorchTrainer(
-            _rank,
-            train_loop_config={"config": config.model_dump(mode="json"), "outcome": outcome},
-            scaling_config=ScalingConfig(
-                num_workers=num_ranks,
-                use_gpu=use_gpu,
-                resources_per_worker={"GPU": 1} if use_gpu else {"CPU": 1},
-            ),
-            torch_config=_torch_config(config, backend="nccl" if use_gpu else "gloo"),
-            # nothing of a run lies here: checkpoints and metrics are the run directory's
-            run_config=RunConfig(
-                name="weave-train",
-                storage_path=os.environ.get("RAY_TRAIN_STORAGE", scratch),
-                failure_config=FailureConfig(max_failures=max_restarts),
-            ),
-        )
-        try:
-            trainer.fit()
-        except WorkerGroupError as error:
-            raise _cause(error.worker_failures) from error
-        except TrainingFailedError as error:
-            raise TrainingError(f"Ray Train: {error}") from error
+
+        def start_group() -> None:
+            trainer = TorchTrainer(
+                _rank,
+                train_loop_config={"config": config.model_dump(mode="json"), "outcome": outcome},
+                scaling_config=ScalingConfig(
+                    num_workers=num_ranks,
+                    use_gpu=use_gpu,
+                    resources_per_worker={"GPU": 1} if use_gpu else {"CPU": 1},
+                ),
+                torch_config=_torch_config(config, backend="nccl" if use_gpu else "gloo"),
+                # nothing of a run lies here: checkpoints and metrics are the run directory's
+                run_config=RunConfig(
+                    name="weave-train",
+                    storage_path=os.environ.get("RAY_TRAIN_STORAGE", scratch),
+                    # Ray would start anew what can't go well, too
+                    failure_config=FailureConfig(max_failures=0),
+                ),
+            )
+            _fit(trainer)
+
+        _run_with_restarts(start_group, max_restarts=max_restarts)
     values: Any = ray.get(outcome.get.remote())
     return RunResult(**values)
+
+
+def _run_with_restarts(start_group: Callable[[], None], *, max_restarts: int) -> None:
+    """Start a group of ranks, and again where it failed, but not for what stays wrong.
+
+    Raises:
+        WeaveError: Of the last group.
+    """
+    for restart in range(max_restarts + 1):
+        try:
+            return start_group()
+        except WeaveError as error:
+            if error.exit_code in FIXED_EXITS or restart == max_restarts:
+                raise
+            sys.stderr.write(f"weave-train: {error}; restart {restart + 1} of {max_restarts}\n")
+    raise AssertionError("unreachable")
+
+
+def _fit(trainer: Any) -> None:
+    from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+
+    try:
+        trainer.fit()
+    except WorkerGroupError as error:
+        raise _cause(error.worker_failures) from error
+    except TrainingFailedError as error:
+        raise TrainingError(f"Ray Train: {error}") from error
 
 
 class _Outcome:
@@ -147,12 +176,15 @@ def _check_room(resources: dict[str, float], num_ranks: int) -> bool:
 
 
 def _cause(failures: dict[int, Exception]) -> WeaveError:
-    """The error of the lowest rank that says why, without Ray's wrapping."""
+    """The error of the lowest rank that says why, one with an own exit code first; without Ray's wrapping."""
+    ours = []
     for rank in sorted(failures):
         error: BaseException | None = failures[rank]
-        while error is not None:
-            if isinstance(error, WeaveError):
-                return error
+        while error is not None and not isinstance(error, WeaveError):
             error = getattr(error, "cause", None) or error.__cause__
+        if error is not None:
+            ours.append(error)
+    if ours:
+        return next((error for error in ours if error.exit_code in TOLD_EXITS), ours[0])
     first = next(iter(failures.items()), None)
     return TrainingError(f"rank {first[0]} died: {first[1]}" if first else "a rank died without a word")

@@ -132,6 +132,8 @@ def test_what_can_not_be_started_is_said_first(arguments, problem, monkeypatch, 
         (0, [], 1),
         (1, [5, 1], 5),  # torchrun says 1 whatever its ranks said
         (1, [1, 70], 70),
+        (130, [6, 130], 6),
+        (1, [1, 130], 1),  # the second was ended with the first
         (247, [0], 247),
         (-9, [0, 0], 1),
     ],

@@ -12,7 +12,10 @@ import torch
 
 from weave_train.placement import address_towards, choose_interface, choose_threads, local_world_size
 
-LAUNCHERS = ("TORCHELASTIC_RUN_ID", "RAY_JOB_ID", "LOCAL_WORLD_SIZE", "LOCAL_SIZE", "OMP_NUM_THREADS")
+LAUNCHERS = (
+    *("TORCHELASTIC_RUN_ID", "RAY_JOB_ID", "OMP_NUM_THREADS"),
+    *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "LOCAL_SIZE"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +47,21 @@ def test_launchers_defaults_do_not_count(variables, asked_for, threads, monkeypa
         monkeypatch.setenv(name, value)
     choose_threads(asked_for)
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize(("has_gpus", "threads"), [(False, [2, 2, 2]), (True, [2, 4, 8])])
+def test_losses_are_rounded_alike_wherever_four_ranks_are_and_gpus_share_their_own_cores(
+    has_gpus, threads, monkeypatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpus)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    chosen = []
+    for local in ("4", "2", "1"):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
+        choose_threads(None)
+        chosen.append(torch.get_num_threads())
+    assert chosen == threads
 
 
 def test_deepspeed_counts_local_ranks_under_another_name(monkeypatch) -> None:

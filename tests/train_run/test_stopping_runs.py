@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
-from training_runs import Training, column, wait_for_steps
+from training_runs import ENVIRONMENT, Training, column, wait_for_steps
 
 from weave_train.numbers import read_metrics
 
@@ -40,6 +44,36 @@ def test_sigterm_saves_once_on_all_ranks_and_exits_with_0(training: Training, un
     resumed = training.start("terminated", "--zero_stage", "2")
     assert column(resumed, "Ledger") == column(unbroken, "Ledger")
     assert column(resumed, "Loss (Raw)") == pytest.approx(column(unbroken, "Loss (Raw)"), rel=1e-6)
+
+
+def test_a_stop_that_comes_while_ranks_load_is_kept_and_saves(training: Training) -> None:
+    run_dir = training.root / "early"
+    command = [
+        *(sys.executable, "-m", "weave_train", "launch", "--launcher", "torchrun", "--nproc_per_node", "2"),
+        *("--max_restarts", "2", *training.flags("early", "--zero_stage", "2")),
+    ]
+    launch = subprocess.Popen(command, env={**os.environ, **ENVIRONMENT}, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 300
+    while not ranks_below(launch):
+        assert time.monotonic() < deadline
+        assert launch.poll() is None
+        time.sleep(0.01)
+    launch.send_signal(signal.SIGTERM)
+    _, errors = launch.communicate(timeout=600)
+    assert launch.returncode == 0, errors
+    assert "restart" not in errors
+    assert len(read_metrics(run_dir)) == 1
+    assert [path.name for path in (run_dir / "checkpoints").glob("step-*")] == ["step-000001"]
+
+
+def ranks_below(launch: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Processes that have a rank, however young."""
+    found = []
+    for process in psutil.Process(launch.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "RANK" in process.environ():
+                found.append(process)
+    return found
 
 
 def test_ranks_do_not_outlive_a_killed_launcher(training: Training) -> None:

@@ -35,11 +35,11 @@ class PretrainConfig(StrictModel):
     `num_ranks` starts that many ranks, as processes of this machine or, with `launcher: ray`, as workers
     of Ray Train, which starts them anew `max_restarts` times; null: this process is a rank, as its
     environment says. `num_threads`: of torch on a rank; null: OMP_NUM_THREADS unless the launcher set it,
-    else the machine's cores divided by its ranks. `network_interface`: over which ranks meet; null: the one
-    that leads to the first rank's host. `zero_stage` null follows the stage's `train_strategy`
-    (`fsdp-shard-grad-op` is ZeRO-2, `fsdp-full-shard` ZeRO-3). `resume: auto` continues the newest
-    complete checkpoint of the run directory, `never` refuses a run directory that has one, a path is a step
-    directory.
+    else the machine's cores divided by all ranks (with GPUs, by its own). `network_interface`: over which
+    ranks meet; null: the one that leads to the first rank's host. `zero_stage` null follows the stage's
+    `train_strategy` (`fsdp-shard-grad-op` is ZeRO-2, `fsdp-full-shard` ZeRO-3). `resume: auto` continues the
+    newest complete checkpoint of the run directory, `never` refuses a run directory that has one, a path is a
+    step directory.
     `save_every_steps` null saves at the end of each epoch, or of the run when `max_steps` is set.
     `stop_after_steps` stops as if interrupted, with a checkpoint, after that many steps of this
     process; `window_groups` row groups of a lane are shuffled together. `order: legacy` is VideoWeave's

@@ -1,9 +1,9 @@
 """Runs on each host of a run, below sshd: `python -m weave_train.hosts.agent`.
 
 It says hello in one line (its address, a free port, versions), reads its order as one line of JSON from
-standard input, and starts the launcher. A line `stop` asks the ranks to save and end. The end of standard
-input, which comes with the end of whoever gave the order or of the line to it, ends everything here. Settings
-and variables come that way, too: no command line shows them.
+standard input, and starts the launcher. A line `stop` asks the ranks to save and end, also those that are not
+there yet. The end of standard input, which comes with the end of whoever gave the order or of the line to it,
+ends everything here. Settings and variables come that way, too: no command line shows them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weave_train.hosts.starts import CONFIG
-from weave_train.overseer import EXITS_VARIABLE, PARENT_VARIABLE, noted_exits
+from weave_train.overseer import EXITS_VARIABLE, PARENT_VARIABLE, ask_to_stop, noted_exits
 
 if TYPE_CHECKING:
     import psutil
@@ -40,6 +40,7 @@ _PACKAGES = ("videoweave", "torch", "deepspeed")
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 _GRACE_SECONDS = 5.0
 _POLL_SECONDS = 0.1
+_INTERRUPTED = 130  # also of ranks that were ended from here
 
 
 def main() -> int:
@@ -87,7 +88,7 @@ def _carry_out(order: dict[str, Any]) -> int:
             start_new_session=True,
         )
         is_over = threading.Event()
-        threading.Thread(target=_listen, args=(is_over,), daemon=True).start()
+        threading.Thread(target=_listen, args=(exits, is_over), daemon=True).start()
         try:
             while child.poll() is None and not is_over.wait(_POLL_SECONDS):
                 pass
@@ -96,10 +97,10 @@ def _carry_out(order: dict[str, Any]) -> int:
         return _code(child.wait(), noted_exits(exits), num_ranks=order["num_ranks"])
 
 
-def _listen(is_over: threading.Event) -> None:
+def _listen(exits: Path, is_over: threading.Event) -> None:
     for line in sys.stdin:
         if line.strip() == "stop":
-            _signal(_ranks(), signal.SIGTERM)
+            ask_to_stop(exits)
     is_over.set()
 
 
@@ -107,7 +108,7 @@ def _code(launcher: int, ranks: Sequence[int], *, num_ranks: int) -> int:
     """0 only where every rank and the launcher said so; else what a rank said, if it knew more than 1."""
     if launcher == 0 and list(ranks) == [0] * num_ranks:
         return 0
-    known = [code for code in ranks if code not in (0, 1)]
+    known = [code for code in ranks if code not in (0, 1, _INTERRUPTED)]
     return known[0] if known else launcher if launcher > 0 else 1
 
 

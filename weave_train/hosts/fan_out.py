@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from types import FrameType
 
 from weave_data.errors import ConfigError, DeviceError
 from weave_train.hosts.connection import Connection, Reach, agent_command
 from weave_train.hosts.hostfile import Host
 from weave_train.hosts.starts import HostLauncher, Rendezvous, start_command
+from weave_train.overseer import FIXED_EXITS, first_cause
+from weave_train.train.stop import StopRequest
 
 __all__ = ["Job", "planned", "run_on_hosts"]
 
@@ -24,7 +23,6 @@ _HELLO_SECONDS = 120.0
 _END_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 _PASSED_ON = ("AWS_", "DS_", "GLOO_", "HF_", "NCCL_", "OMP_", "PYTHON", "TORCH_", "UCX_", "WANDB_", "WEAVE_")
-_FIXED = frozenset({2, 3})  # a wrong configuration and missing credentials stay so
 
 
 @dataclass(frozen=True)
@@ -77,55 +75,81 @@ def planned(job: Job) -> list[str]:
 
 
 def run_on_hosts(job: Job) -> int:
-    """Run to the end, started anew `max_restarts` times; Ctrl-C and SIGTERM as in `_run_once`.
+    """Run to the end, started anew `max_restarts` times, or until Ctrl-C.
+
+    SIGTERM: the ranks save and end, also those that still load; none is started afterwards. A second one ends
+    this process, and with it all hosts.
 
     Returns:
-        0, or the exit code of what failed first; never that of a host that ended because another did.
+        0, or the exit code of what failed (`overseer.first_cause`).
 
     Raises:
         ConfigError: Hosts differ in what is installed, or don't know the first one's address.
         DeviceError: A host can't be reached.
     """
-    for restart in range(job.max_restarts + 1):
-        code = _run_once(job)
-        if code == 0 or code in _FIXED or restart == job.max_restarts:
-            return code
-        sys.stderr.write(
-            f"weave-train: the run ended with exit code {code}; restart {restart + 1} of {job.max_restarts}\n"
-        )
+    with StopRequest() as stop:
+        for restart in range(job.max_restarts + 1):
+            code = _run_once(job, stop)
+            if code == 0 or code in FIXED_EXITS or stop.is_made or restart == job.max_restarts:
+                return code
+            sys.stderr.write(
+                f"weave-train: the run ended with exit code {code}; restart {restart + 1} of "
+                f"{job.max_restarts}\n"
+            )
     raise AssertionError("unreachable")
 
 
-def _run_once(job: Job) -> int:
-    """Start on all hosts; when one fails or Ctrl-C comes, all are ended. SIGTERM: ranks save and end."""
+def _run_once(job: Job, stop: StopRequest) -> int:
+    """Start on all hosts, unless asked to stop before; when one fails or Ctrl-C comes, all are ended."""
     connections: list[Connection] = []
     try:
         # one by one: those that are there are hung up when the next can't be made
         connections.extend(Connection(host, job.reach) for host in job.hosts)
-        _greet(connections)
+        _greet(connections, stop)
+        if stop.is_made:
+            return 0
         for connection, order in zip(connections, _orders(job, connections), strict=True):
             connection.tell(order)
-        with _passing_on_stop(connections):
-            while True:
-                codes = [connection.poll() for connection in connections]
-                failed = [code for code in codes if code]
-                if failed:
-                    return failed[0] if failed[0] > 0 else 1
-                if all(code == 0 for code in codes):
-                    return 0
-                time.sleep(_POLL_SECONDS)
+        failed = _watch(connections, stop)
     finally:
-        with ExitStack() as closing:
-            for connection in connections:
-                closing.callback(connection.wait, _END_SECONDS)
-            for connection in connections:
-                connection.hang_up()
+        _end(connections)
+    if not failed:
+        return 0
+    # a host whose rank knows why may end after one that was only torn down
+    return first_cause([*failed, *(code for connection in connections if (code := connection.poll()))])
 
 
-def _greet(connections: Sequence[Connection]) -> None:
+def _watch(connections: Sequence[Connection], stop: StopRequest) -> list[int]:
+    """Until all hosts have ended well or one has failed; the codes of those that have by then."""
+    is_passed_on = False
+    while True:
+        if stop.is_made and not is_passed_on:
+            is_passed_on = True
+            for connection in connections:
+                connection.tell("stop")
+        codes = [connection.poll() for connection in connections]
+        failed = [code for code in codes if code]
+        if failed or all(code == 0 for code in codes):
+            return failed
+        time.sleep(_POLL_SECONDS)
+
+
+def _end(connections: Sequence[Connection]) -> None:
+    with ExitStack() as closing:
+        for connection in connections:
+            closing.callback(connection.wait, _END_SECONDS)
+        for connection in connections:
+            connection.hang_up()
+
+
+def _greet(connections: Sequence[Connection], stop: StopRequest) -> None:
     deadline = time.monotonic() + _HELLO_SECONDS
     for connection in connections:
-        connection.has_answered.wait(max(0.0, deadline - time.monotonic()))
+        while not stop.is_made and time.monotonic() < deadline:
+            if connection.has_answered.wait(_POLL_SECONDS):
+                break
+    if stop.is_made:
+        return
     silent = [str(connection.host) for connection in connections if connection.hello is None]
     if silent:
         raise DeviceError(
@@ -175,21 +199,3 @@ def _meeting(job: Job, connections: Sequence[Connection], node: int) -> Rendezvo
             origin="command line",
         )
     return Rendezvous(address, job.master_port or first["port"], len(connections), None, own["address"])
-
-
-@contextmanager
-def _passing_on_stop(connections: Sequence[Connection]) -> Iterator[None]:
-    """Pass SIGTERM on: ranks save and end. Off the main thread no handler can be set."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def pass_on(_number: int, _frame: FrameType | None) -> None:
-        for connection in connections:
-            connection.tell("stop")
-
-    before = signal.signal(signal.SIGTERM, pass_on)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

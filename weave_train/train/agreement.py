@@ -25,6 +25,13 @@ class PeerError(TrainingError):
         super().__init__(message)
         self.exit_code = exit_code
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_peer_error, (str(self), self.exit_code)
+
+
+def _rebuild_peer_error(message: str, exit_code: int) -> PeerError:
+    return PeerError(message, exit_code=exit_code)
+
 
 def raise_together(failure: WeaveError | None, launch: Launch) -> NoReturn:
     """Call on every rank when at least one failed: each raises its own error, or names the others'.

@@ -1,4 +1,7 @@
-"""SIGTERM asks a run to stop: it finishes its step, saves once on all ranks and exits with 0."""
+"""SIGTERM asks a run to stop: it finishes its step, saves once on all ranks and exits with 0.
+
+Launchers of ours ask by `overseer.ask_to_stop` instead, which a rank that is still loading sees later.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import signal
 import threading
 import time
 from types import FrameType
+
+from weave_train.overseer import is_asked_to_stop
 
 __all__ = ["StopRequest"]
 
@@ -21,13 +26,13 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        self._made_at: float | None = None
+        self._noted_at: float | None = None
         self._before: object = None
 
     @property
     def is_made(self) -> bool:
-        """Whether the run is to stop."""
-        return self._made_at is not None
+        """SIGTERM came, or this rank's launcher asked."""
+        return self._noted_at is not None or is_asked_to_stop()
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
@@ -40,8 +45,8 @@ class StopRequest:
             self._before = None
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self._made_at is None:
-            self._made_at = time.monotonic()
-        elif time.monotonic() - self._made_at >= _AGAIN_SECONDS:
+        if self._noted_at is None:
+            self._noted_at = time.monotonic()
+        elif time.monotonic() - self._noted_at >= _AGAIN_SECONDS:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
