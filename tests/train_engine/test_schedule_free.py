@@ -6,36 +6,11 @@ import copy
 
 import pytest
 import torch
+from free_sequences import Sequences
 
 from weave_train.engine.schedule_free import ScheduleFreeAdamW, WeightAverage, averaged
 
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 WARM_UP = [0.01, 0.02, 0.03, *[0.03] * 9]
-
-
-class Sequences:
-    """z, x and v of one parameter, as in the paper (arXiv 2405.15682, algorithm 1 and section 4.2)."""
-
-    def __init__(self, value: torch.Tensor) -> None:
-        self.z, self.x = value.clone(), value.clone()
-        self.v = torch.zeros_like(value)
-        self.t = 0
-        self.sum_of_squared_rates = 0.0
-
-    @property
-    def y(self) -> torch.Tensor:
-        return (1 - BETA1) * self.z + BETA1 * self.x
-
-    def step(self, gradient: torch.Tensor, *, rate: float, mean_rate: float, weight_decay: float) -> None:
-        """`rate`: of the parameter; `mean_rate`: that of the step, by which the mean weighs it."""
-        self.t += 1
-        self.sum_of_squared_rates += mean_rate**2
-        share = mean_rate**2 / self.sum_of_squared_rates
-        y = self.y
-        self.v = BETA2 * self.v + (1 - BETA2) * gradient**2
-        scaled = gradient / ((self.v / (1 - BETA2**self.t)).sqrt() + EPSILON)
-        self.z = self.z - rate * (scaled + weight_decay * y)
-        self.x = (1 - share) * self.x + share * self.z
 
 
 def loss(values: list[torch.Tensor], target: torch.Tensor) -> torch.Tensor:
@@ -66,7 +41,7 @@ def test_steps_are_the_papers(rates: list[float]) -> None:
         points = [one.y.requires_grad_() for one in expected]
         gradients = torch.autograd.grad(loss(points, target), points)
         for one, gradient, scale, decay in zip(expected, gradients, scales, decays, strict=True):
-            one.step(gradient, rate=rate * scale, mean_rate=rate, weight_decay=decay)
+            one.step(gradient, rate=rate * scale, step_rate=rate, weight_decay=decay)
         for value, one in zip(ours, expected, strict=True):
             state = optimizer.state[value]
             torch.testing.assert_close(value.detach(), one.y, rtol=1e-9, atol=1e-12)
