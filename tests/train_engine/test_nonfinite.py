@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pytest
+from precision_cases import FREE, PURE, ROWS, run_cases
 from precision_ranks import Case
 from training_runs import Training, column
 
 from weave_data.errors import TrainingError
 from weave_train.checkpoint.layout import find_checkpoint_at
-from weave_train.plugin import run_ranks
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
-ROWS = [[0, 1, 2, 3], [4, 5, 6, 7]]
 RATE = 1e-3
 FAULTS = [[1, "row-5", "activation"], [2, "row-7", "gradient"], [3, "row-1", "loss"], [4, "row-5", "once"]]
 EXPECTED = {
@@ -29,24 +23,6 @@ EXPECTED = {
     3: "the loss is inf: rank 0: row-0, row-1 (loss inf of language)",
     4: "the gradients are not finite: nothing was, when the step was repeated",
 }
-_REPOSITORY = Path(__file__).parents[2]
-_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{_REPOSITORY}:{_REPOSITORY / 'tests'}"}
-
-
-def run_cases(cases: Sequence[Case], directory: Path) -> dict[str, list[dict[str, Any]]]:
-    """What every rank wrote, by case."""
-    path = directory / "cases.json"
-    path.write_text(json.dumps([asdict(case) for case in cases]))
-    script = str(Path(__file__).parent / "precision_ranks.py")
-    num_ranks = len(cases[0].rank_rows)
-    command = [sys.executable, script, str(path), str(directory)]
-    assert run_ranks(command, num_ranks=num_ranks, environment=_ENVIRONMENT) == 0
-    return {
-        case.name: [
-            json.loads((directory / f"{case.name}-{rank}.json").read_text()) for rank in range(num_ranks)
-        ]
-        for case in cases
-    }
 
 
 def pair(zero: int, **changes: Any) -> list[Case]:
@@ -62,11 +38,10 @@ def pair(zero: int, **changes: Any) -> list[Case]:
     ]
 
 
-FREE = {"optimizer": "schedule_free_adamw"}
 ALL = [
     *(pair(zero) for zero in range(4)),
     *(pair(zero, precision="bf16") for zero in (1, 2, 3)),
-    *(pair(zero, precision="bf16", engine={"master_weights": "bf16"}) for zero in (1, 2, 3)),
+    *(pair(zero, precision="bf16", engine=PURE) for zero in (1, 2, 3)),
     *(pair(zero, engine=FREE) for zero in range(4)),
     pair(3, offload=True),
 ]

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import step_ranks
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from weave_data.errors import TrainingError
 from weave_train.config import ModelSettings
 from weave_train.launch import Launch
+from weave_train.models import vision
 from weave_train.rows.batch import EncodedRow
 from weave_train.train.nonfinite import Finding, describe, guarded_factor
 from weave_train.train.objective import micro_batches, take_step
@@ -47,6 +49,31 @@ def test_micro_steps_hold_every_row_once_and_dummies_hold_none(count, micro_rows
 def test_a_batch_without_a_supervised_token_is_an_error() -> None:
     with pytest.raises(TrainingError, match="without a single supervised token"):
         take_step(SimpleNamespace(), fake_model(), [], supervised_tokens=0, learning_rate=0.0, launch=ALONE)
+
+
+@pytest.mark.parametrize("stage", ["align", "full-finetune"])
+def test_frames_are_bytes_until_the_tower_normalises_them(stage, monkeypatch) -> None:
+    vlm = step_ranks.build(stage)
+    rows = step_ranks.make_rows(vlm)[:4]
+    batches = micro_batches(rows, micro_rows=2, num_micro_steps=3, vlm=vlm)
+    seen: list[tuple[torch.dtype, int]] = []
+    normalised = vision._normalised
+
+    def look(images: torch.Tensor, member: Any) -> torch.Tensor:
+        seen.append((images.dtype, len(images)))
+        return normalised(images, member)
+
+    monkeypatch.setattr(vision, "_normalised", look)
+    engine: Any = SimpleNamespace(
+        mark_boundary=lambda **_: None,
+        loss_sum=vlm.core,
+        backward=lambda _: None,
+        step=lambda _: 1.0,
+        was_skipped=False,
+    )
+    supervised = sum(row.num_supervised for row in rows)
+    take_step(engine, vlm, batches, supervised_tokens=supervised, learning_rate=0.0, launch=ALONE)
+    assert seen == [(torch.uint8, 4), (torch.uint8, 1), (torch.uint8, 1)]  # the last is a dummy's blank frame
 
 
 @pytest.mark.parametrize("loss", ["nan", "inf", "-inf"])

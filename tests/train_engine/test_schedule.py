@@ -33,3 +33,10 @@ def test_the_shapes_are_a_cosine_and_a_line() -> None:
 
 def test_a_run_without_warm_up_begins_at_the_peak() -> None:
     assert rates("linear-warmup+cosine-decay", num_steps=5, warmup_ratio=0.1)[0] == 2.0
+
+
+@pytest.mark.parametrize("schedule", ["constant", "schedule_free_adamw"])
+def test_a_rate_that_does_not_decay_rises_to_the_peak_and_stays(schedule) -> None:
+    values = rates(schedule)
+    assert values[:10] == pytest.approx([0.2 * (step + 1) for step in range(10)])
+    assert values[10:] == [2.0] * 90

@@ -46,8 +46,8 @@ def init_process_group(launch: Launch, *, timeout_seconds: float = _COLLECTIVE_T
     # DeepSpeed calls collectives by names that torch renamed; nobody here can act on it
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     # also where ranks have met by Ray Train: DeepSpeed would compile it, and wait for ever on the lock of a
-    # rank that was killed while it did
-    ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    # rank that was killed while it did. Set without being asked for, which would try a compiler on every op
+    vars(ops).setdefault("__compatible_ops__", {})["deepspeed_shm_comm"] = False
     if torch.distributed.is_initialized():
         return
     backend = "nccl" if launch.device.type == "cuda" else "gloo"

@@ -72,11 +72,6 @@ class Batch:
         names = ("input_ids", "labels", "attention_mask", "pixels", "frames_per_row")
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
-    def pin_memory(self) -> Batch:
-        """Page-locked copy; called by torch's DataLoader."""
-        names = ("input_ids", "labels", "attention_mask", "pixels", "frames_per_row")
-        return replace(self, **{name: getattr(self, name).pin_memory() for name in names})
-
 
 def make_row(
     row: Mapping[str, Any],

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from weave_data.records import canonical_json
-from weave_data.shard import num_row_groups, read_row_group
+from weave_data.shard import num_row_groups
 from weave_train.config import PretrainConfig
 from weave_train.feed import JsonListSource, RowSource, WovenSource, open_sources, row_lengths
+from weave_train.feed.texts import shard_texts
 from weave_train.order import BatchOrder, build_order
 
 __all__ = ["TrainingData", "open_data", "sample_texts"]
@@ -88,8 +89,8 @@ class TrainingData:
 def open_data(config: PretrainConfig, *, world_size: int) -> TrainingData:
     """Open the data sets of a run and work out their order.
 
-    Of woven recipes only the manifests are read (and with `order: legacy` the texts), of JSON lists the
-    lists.
+    Of woven recipes only the manifests are read (and with `order: legacy` the texts, once the order is
+    asked), of JSON lists the lists.
 
     Raises:
         ConfigError: Data sets that aren't there, or don't fit the global batch or the processes.
@@ -106,7 +107,7 @@ def open_data(config: PretrainConfig, *, world_size: int) -> TrainingData:
 
 
 def sample_texts(data: TrainingData) -> Iterator[str]:
-    """Texts of rows spread evenly over the first stored epoch of each data set."""
+    """Texts of rows spread evenly over the first stored epoch of each data set; pixels are not read."""
     for source in data.sources:
         for table in _spread_groups(source):
             for turns in table["conversations"].to_pylist():
@@ -125,4 +126,4 @@ def _spread_groups(source: RowSource) -> Iterator[Any]:
             (shard, index) for shard in source.epochs[0] for index in range(num_row_groups(shard.rows, rows))
         ]
         for shard, index in groups[:: max(1, len(groups) // _TEXT_GROUPS)]:
-            yield read_row_group(source.store, shard, index, columns=["conversations"])
+            yield from shard_texts(source, shard, groups=[index])
