@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +16,22 @@ from weave_data.execute.job_spec import PRIVATE_FILES, is_secret_name
 
 RUNTIME_ENV = Path(__file__).resolve().parents[2] / "cluster_configs" / "runtime_env.yaml"
 NOTHING: dict[str, str] = {}
+HARMLESS = {
+    "conf/weave.yaml",
+    "credentials.py",
+    "tokens.csv",
+    "id_map.csv",
+    "environment.yaml",
+    "a/clips.csv",
+}
+SECRET = {
+    ".env", ".env.local", ".envrc", "secrets.toml",
+    ".aws/credentials", ".aws/config", "credentials", ".config/gcloud/x.db", "service-account-7.json",
+    ".docker/config.json", ".kube/config", ".ray/auth_token",
+    ".hf_token", "hf_token", ".cache/huggingface/token",
+    ".git-credentials", ".git/config", ".netrc", ".npmrc", ".pypirc",
+    ".ssh/config", "id_rsa", "id_ed25519", "id_ecdsa", "id_rsa.old", "server.key", "server.pem",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -56,6 +75,45 @@ def test_a_runtime_environment_is_kept_and_private_files_stay_at_home(config: Pa
     assert given["env_vars"].items() <= sent["env_vars"].items()
     assert {*given["excludes"], *PRIVATE_FILES} <= set(sent["excludes"])
     assert "working_dir" not in given
+
+
+def packed(runtime_env: dict[str, Any]) -> dict[str, bytes]:
+    """Files that Ray's own client sends, by path; its requests are answered here."""
+    from ray.job_submission import JobSubmissionClient
+
+    sent: dict[str, bytes] = {}
+
+    def answer(method: str, endpoint: str, *, data: bytes | None = None, **_: Any) -> SimpleNamespace:
+        if method == "PUT":
+            assert data is not None
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                sent.update((name, archive.read(name)) for name in archive.namelist() if name[-1] != "/")
+        submitted = {"job_id": "j", "submission_id": "j"}
+        return SimpleNamespace(status_code=404 if method == "GET" else 200, json=lambda: submitted)
+
+    client = JobSubmissionClient.__new__(JobSubmissionClient)
+    client._default_metadata, client._do_request = {}, answer
+    client.submit_job(entrypoint="true", runtime_env=runtime_env)
+    return sent
+
+
+@pytest.mark.parametrize("way", ["weave-data submit", "ray job submit"])
+def test_no_planted_secret_is_in_what_ray_packs(config: Path, scratch: Path, way: str) -> None:
+    folder = config.parents[1]
+    for name in [*HARMLESS, *SECRET, *(f"a/b/{name}" for name in SECRET)]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("planted" if name not in HARMLESS else "output: s3://bucket/woven\n")
+    if way == "weave-data submit":
+        sent = packed(spec(config, scratch, working_dir=folder).runtime_env)
+    else:
+        sent = packed({**read_runtime_env(RUNTIME_ENV), "working_dir": str(folder)})
+    assert [name for name, data in sent.items() if b"planted" in data] == []
+    assert set(sent) == HARMLESS
+
+
+def test_both_ways_to_submit_keep_the_same_files_at_home() -> None:
+    given = read_runtime_env(RUNTIME_ENV)["excludes"]
+    assert given[-len(PRIVATE_FILES) :] == list(PRIVATE_FILES)
 
 
 def test_a_configuration_outside_the_folder_is_refused(config: Path, scratch: Path) -> None:

@@ -24,19 +24,20 @@ __all__ = ["STOP_SECONDS", "JobSpec", "is_secret_name", "make_job_spec", "read_r
 STOP_SECONDS = 7
 """How long Ray waits for a stopped build to end by itself; its default of 3 may cut the farewell."""
 
+# fmt: off
 PRIVATE_FILES = (
-    ".env",
-    ".aws",
-    ".ssh",
-    ".netrc",
-    ".git",
-    ".venv",
-    "*.pem",
-    "*.key",
-    "credentials",
-    "auth_token",
+    ".git", ".venv",
+    ".env", ".env.*", ".envrc", "secrets.json", "secrets.toml", "secrets.yaml", "secrets.yml",
+    ".aws", ".azure", ".boto", ".config", ".s3cfg", "credentials", "credentials.json", "client_secret*.json",
+    "service[-_]account*.json",
+    ".docker", ".kube", "kubeconfig", ".ray", "auth_token",
+    ".cache", ".hf_token", "hf_token", "*hf_token*.txt", "kaggle.json",
+    ".git-credentials", ".netrc", "_netrc", ".npmrc", ".pgpass", ".pypirc", ".vault-token",
+    ".gnupg", ".ssh", "id_dsa*", "id_ecdsa*", "id_ed25519*", "id_rsa*",
+    "*.jks", "*.kdbx", "*.key", "*.p12", "*.pem", "*.pfx", "*.ppk",
 )
-"""Never packed, in any folder."""
+# fmt: on
+"""Never packed, in any folder; patterns as in `.gitignore`, and the last of `runtime_env.yaml`'s excludes."""
 
 _SECRET_NAME = re.compile(
     r"(^|_)(secret|password|passwd|passphrase|token|credentials?|(api|access|private)_?key)(_|$)", re.I
