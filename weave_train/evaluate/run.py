@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluation", "check_modes", "evaluate_task"]
 
-EVALUATION_VERSION = 1
+EVALUATION_VERSION = 2
 
 
 @dataclass(frozen=True)
