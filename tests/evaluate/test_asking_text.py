@@ -64,11 +64,55 @@ def test_letters_before_options_are_taken_off(published: str, plain: str) -> Non
         ("E", None),
         ("Both (A) and (B)", None),
         ("Because", None),
-        ("B or C", 1),
+        ("B or C", None),
+        ("'B'", 1),
+        ("b - a blue box", 1),
+        ("B because the box is blue", 1),
+        ("Option B", 1),
+        ("the answer is A and B", None),
+        ("Answer: A or B", None),
+        ("B, C", None),
+        ("It is not A", None),
+        ("It can't be a blue box", None),
+        ("Not A, but B", 1),
+        ("It is B, not A", 1),
+        ("The answer isn't C", None),
+        ("Option A is wrong, B is right", 1),
+        ("A and B are wrong, so C", 2),
+        ("Option A shows a red dot, option B shows nothing", None),
+        ("B. Option A is there to distract", 1),
+        ("B is tempting, but the answer is C", 2),
+        ("A. a red dot\nB. a blue box\nC. blue\nD. Nothing moves.", None),
+        ("A. a red dot B. a blue box. The answer is B", 1),
     ],
 )
 def test_an_answer_chooses_what_it_says(answer: str, chosen: int | None) -> None:
     assert letter_or_text(answer, OPTIONS) == chosen
+
+
+@pytest.mark.parametrize(
+    ("answer", "chosen"),
+    [
+        ("The answer is a box.", 1),
+        ("Answer: a box", 1),
+        ("Answer: A box", 1),
+        ("the best option is a ring", 2),
+        ("A TV.", 3),
+        ("A 2-year-old looks at it", None),
+        ("Answer: A dog", None),
+        ("A man with a box", 1),
+        ("Answer: A", 0),
+        ("The answer is A because it moves", 0),
+        ("The answer is (a)", 0),
+        ("the answer is a", 0),
+        ("A is right", 0),
+        ("a", 0),
+        ("a) a dot", 0),
+        ("A, because it moves", 0),
+    ],
+)
+def test_an_article_is_no_letter(answer: str, chosen: int | None) -> None:
+    assert letter_or_text(answer, ["a dot", "a box", "a ring", "a TV"]) == chosen
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,20 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from plain_videos import render
 
-from weave_data.errors import ConflictError, RejectLimitError
+from weave_data.errors import ConflictError, IncompleteError, RejectLimitError
+from weave_data.storage import open_source
+from weave_train.evaluate import media
 from weave_train.evaluate.answer import Answer, read_answers
+from weave_train.evaluate.journal import Journal, ask_lost_again
 from weave_train.evaluate.run import Evaluation, evaluate_task
 from weave_train.evaluate.tasks.catalog import TASKS
+from weave_train.evaluate.tasks.reading import TaskFiles
 from weave_train.evaluate.weights import PinnedModel
 from weave_train.models.model import VideoLanguageModel
 from weave_train.models.video import frames_from_video
@@ -173,6 +178,93 @@ def test_lost_questions_are_counted_listed_and_too_many_fail(vlm: VideoLanguageM
     assert all(row["detail"] for row in listed)
     allowed = evaluation(data, tmp_path / "to", modes=("frames",), max_lost=0.9)
     assert evaluate_task(allowed, QUESTIONS, vlm) is not None
+
+
+def colours(folder: Path, names: list[str]) -> None:
+    """Questions about videos of these names."""
+    folder.mkdir(exist_ok=True)
+    rows = [
+        {"id": name, "video": f"{name}.mp4", "question": "What?", "options": ["red", "blue"], "answer": 0}
+        for name in names
+    ]
+    (folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_a_video_that_was_put_back_is_looked_for_again_and_only_its_block_is_asked(
+    vlm: VideoLanguageModel, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    colours(data, ["a", "b", "c"])
+    for name in "ac":
+        render(data / f"{name}.mp4", ["red", "blue"])
+    asked = evaluation(data, tmp_path / "to", batch_size=1, modes=("frames",))
+    for _ in range(2):
+        with pytest.raises(RejectLimitError, match=r"first: b, missing-video"):
+            evaluate_task(asked, QUESTIONS, vlm)
+    render(data / "b.mp4", ["red", "blue"])
+    told: list[str] = []
+    results = evaluate_task(asked, QUESTIONS, vlm, rank=1, world_size=2, tell=told.append)
+    assert results is not None
+    assert told == ["questions: 1 of 1 blocks"]
+    assert results["modes"]["frames"]["lost"] == {}
+    straight = evaluation(data, tmp_path / "straight", batch_size=1, modes=("frames",))
+    evaluate_task(straight, QUESTIONS, vlm)
+    for name in ("answers.jsonl", "results.json"):
+        ours, theirs = (tmp_path / to / "questions" / name for to in ("to", "straight"))
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_an_evaluation_that_loses_only_to_circumstances_says_so_and_goes_on(
+    vlm: VideoLanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    colours(data, ["a"])
+    render(data / "a.mp4", ["red", "blue"])
+    asked = evaluation(data, tmp_path / "to", modes=("frames",))
+    with monkeypatch.context() as patch:
+        patch.setattr(media, "VideoReader", partial(media.VideoReader, memory_bytes=1))
+        with pytest.raises(
+            IncompleteError, match=r"a, lost-video: .*bytes of memory in use.*asks these again"
+        ):
+            evaluate_task(asked, QUESTIONS, vlm)
+        results = json.loads((tmp_path / "to" / "questions" / "results.json").read_text())
+        assert (results["has_failed"], results["is_circumstance"]) == (True, True)
+        render(data / "more" / "b.mp4", ["red"])
+        colours(data, ["a", "gone"])
+        with pytest.raises(RejectLimitError, match="first: gone, missing-video"):
+            evaluate_task(replace(asked, to=tmp_path / "both"), QUESTIONS, vlm)
+    colours(data, ["a"])
+    results = evaluate_task(asked, QUESTIONS, vlm)
+    assert results is not None
+    assert results["modes"]["frames"]["count"] == 1
+
+
+def test_a_block_to_ask_again_is_open_until_it_is_answered_in_its_round(tmp_path: Path) -> None:
+    lost = Answer("q", "frames", "v", problem="missing-video: v")
+    other = Answer("r", "frames", "v", problem="undecodable-video: v")
+    journal = Journal(tmp_path, {})
+    journal.add(0, [lost], rank=0)
+    journal.add(1, [other], rank=0)
+    ask_lost_again(tmp_path, lambda block: block != 0)
+    assert journal.blocks().keys() == {0, 1}
+    for _ in range(2):  # two ranks at once agree
+        ask_lost_again(tmp_path)
+    assert journal.blocks().keys() == {1}
+    journal.add(0, [replace(lost, problem=None)], rank=1)
+    assert journal.blocks()[0] == [replace(lost, problem=None)]
+    ask_lost_again(tmp_path)
+    assert journal.blocks().keys() == {0, 1}
+    journal.close()
+
+
+def test_a_limit_counts_the_rows_lost_before_the_last_question(tmp_path: Path) -> None:
+    (tmp_path / "questions.jsonl").write_text("")
+    colours(tmp_path, ["a", "a", "b", "c", "c", "c"])
+    asked = QUESTIONS.read(TaskFiles(open_source(str(tmp_path))))
+    assert [row.place for row in asked.lost] == [1, 3, 3]
+    assert asked.first(None) is asked
+    assert (len(asked.first(2).questions), len(asked.first(2).lost)) == (2, 1)
+    assert (len(asked.first(9).questions), len(asked.first(9).lost)) == (3, 3)
 
 
 def test_the_middle_frame_and_a_guess_are_modes_of_their_own(

@@ -8,7 +8,7 @@ journal      blocks as they come: a killed evaluation goes on
 scoring      exact, wups, caption metrics
 intervals    bootstrap over videos
 results      figures by mode and tag; report writes the table and the picture
-run          blocks over ranks, one publication
+run          blocks over ranks; publishing writes what comes out
 compare      two evaluations, question by question
 following    checkpoints as a run publishes them, and the curve of their scores
 weights      which weights a model argument means

@@ -20,9 +20,9 @@ from weave_data.errors import SourceError, StoreError
 from weave_data.frame_policy import linspace_indices
 from weave_data.storage import SourceRoot
 from weave_train.config import ModelSettings
-from weave_train.evaluate.question import LostQuestionError, Question, Span
+from weave_train.evaluate.question import CIRCUMSTANCE, LostQuestionError, Question, Span
 from weave_train.models.media import is_image_name, natural_key
-from weave_train.models.video import VideoReader
+from weave_train.models.video import LostVideoError, VideoReader
 
 __all__ = ["MediaFinder", "Sampling"]
 
@@ -65,7 +65,8 @@ class MediaFinder:
         """Frames of a question's video; none where it has no video.
 
         Raises:
-            LostQuestionError: There is no such video, several files fit, or it can't be decoded.
+            LostQuestionError: There is no such video, several files fit, it can't be decoded, or a
+                circumstance kept it from being decoded.
             StoreError: The data can't be reached: no question's fault.
         """
         if question.video is None:
@@ -101,6 +102,8 @@ class MediaFinder:
                 policy="segment-center" if sampling.is_center else None,
                 span_seconds=None if span is None else (span.start_seconds, span.stop_seconds),
             )
+        except LostVideoError as error:
+            raise LostQuestionError(CIRCUMSTANCE, f"{found.key}: {error}") from error
         except SourceError as error:
             raise LostQuestionError("undecodable-video", f"{found.key}: {error}") from error
 

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-__all__ = ["LostQuestion", "LostQuestionError", "Question", "QuestionSet", "Span", "Style"]
+__all__ = [
+    "ASKED_AGAIN",
+    "CIRCUMSTANCE",
+    "LostQuestion",
+    "LostQuestionError",
+    "Question",
+    "QuestionSet",
+    "Span",
+    "Style",
+]
+
+CIRCUMSTANCE = "lost-video"
+"""Reason of a question whose video took too long to decode, or whose decoder was killed."""
+
+ASKED_AGAIN = frozenset({CIRCUMSTANCE, "missing-video", "ambiguous-video"})
+"""Reasons that may be gone when an evaluation is started again: its questions are asked again then."""
 
 Style = Literal["letters", "texts", "open"]
 """How a question is put and scored.
@@ -62,11 +77,12 @@ class Question:
 
 @dataclass(frozen=True)
 class LostQuestion:
-    """A row that can't be asked, or whose video can't be seen; `reason` is counted, `detail` is listed."""
+    """A row that can't be asked: `reason` is counted, `detail` listed; `place` questions stand before it."""
 
     id: str
     reason: str
     detail: str
+    place: int = 0
 
 
 class LostQuestionError(Exception):
@@ -79,8 +95,25 @@ class LostQuestionError(Exception):
 
 @dataclass(frozen=True)
 class QuestionSet:
-    """Questions of one task in published order, and rows that are none; `sha256` of the files they are in."""
+    """Questions of one task in published order, and rows that are none.
+
+    Attributes:
+        questions: To ask.
+        lost: Rows that can't be asked.
+        sha256: Of the files they are in.
+        missing_kinds: Parts of the published task whose files are not there.
+        left_out: What the published files hold beside questions with answers, counted: it is not asked.
+    """
 
     questions: tuple[Question, ...]
     lost: tuple[LostQuestion, ...]
     sha256: str
+    missing_kinds: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def first(self, limit: int | None) -> QuestionSet:
+        """The first so many questions, and the rows that were lost before the last of them."""
+        if limit is None:
+            return self
+        lost = tuple(row for row in self.lost if row.place < limit)
+        return replace(self, questions=self.questions[:limit], lost=lost)

@@ -34,7 +34,13 @@ def results_markdown(results: Mapping[str, Any]) -> str:
 
 
 def _notes(results: Mapping[str, Any]) -> list[str]:
-    notes = [f"* rows of the file, {reason}: {count}" for reason, count in results["lost_rows"].items()]
+    notes = []
+    if missing := results.get("missing_kinds"):
+        notes.append(
+            f"* kinds whose files are not there, so the score is one of a part: {', '.join(missing)}"
+        )
+    notes += [f"* left out, {what}: {count:,}" for what, count in results.get("left_out", {}).items()]
+    notes += [f"* rows of the file, {reason}: {count}" for reason, count in results["lost_rows"].items()]
     for mode, found in results["modes"].items():
         notes += [f"* {mode}, {_cell(reason)}: {count}" for reason, count in found["lost"].items()]
         if found["unparsed"]:

@@ -4,26 +4,24 @@
     every block there?  -> answers.jsonl, results.json, results.md, results.png, by whichever rank sees it
 
 Ranks don't talk to each other, so none can hang another; the last to finish sees every block and publishes.
+Each begins by having its blocks asked again that lost a question to what may be gone by now.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from weave_data.errors import ConfigError, RejectLimitError
+from weave_data.errors import ConfigError
 from weave_data.storage import open_source
 from weave_train.evaluate.answer import Answer, Mode
 from weave_train.evaluate.answering import Asker, guess
-from weave_train.evaluate.journal import Journal
+from weave_train.evaluate.journal import Journal, ask_lost_again
 from weave_train.evaluate.media import MediaFinder
+from weave_train.evaluate.publishing import failure_of, publish
 from weave_train.evaluate.question import Question, QuestionSet
-from weave_train.evaluate.report import results_markdown, results_png
-from weave_train.evaluate.results import lost_fraction, summarise
 from weave_train.evaluate.scoring import check_metrics, score_open
 from weave_train.evaluate.tasks.catalog import Task
 from weave_train.evaluate.tasks.reading import TaskFiles
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluation", "check_modes", "evaluate_task"]
 
-EVALUATION_VERSION = 1
+EVALUATION_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Evaluation:
         batch_size: Questions asked at once: also the size of a block.
         generates: Whether choices are answered in writing, too.
         max_lost: Share of rows that may be without an answer.
-        limit: Only the first so many questions.
+        limit: Only the first so many questions; rows that were lost count where they stand before the last.
         seed: Of guesses.
         wordnet: Folder of WordNet, for WUPS.
     """
@@ -93,10 +91,11 @@ def evaluate_task(
     Raises:
         ConflictError: The folder holds another evaluation.
         RejectLimitError: More rows are without an answer than `max_lost` allows; results are written before.
+        IncompleteError: Likewise, and fewer would be but for circumstances.
         WeaveError: Data, packages or the model are not what they must be.
     """
     root = open_source(evaluation.data)
-    asked = _limited(task.read(TaskFiles(root)), evaluation.limit)
+    asked = task.read(TaskFiles(root)).first(evaluation.limit)
     if any(question.style == "open" for question in asked.questions):
         check_metrics(task.metrics, wordnet=evaluation.wordnet)
     num_frames = evaluation.num_frames or vlm.settings.num_frames
@@ -104,8 +103,10 @@ def evaluate_task(
     media = MediaFinder(root, vlm.settings)
     asker = Asker(vlm, task, media, num_frames, evaluation.batch_size, evaluation.generates)
     blocks = list(_blocks(asked.questions, evaluation))
+    shared = {block.number for block in blocks if block.place % world_size == rank}
+    ask_lost_again(journal.folder, shared.__contains__)
     known = journal.blocks()
-    ours = [block for block in blocks if block.place % world_size == rank and block.number not in known]
+    ours = [block for block in blocks if block.number in shared and block.number not in known]
     try:
         for done, block in enumerate(ours, start=1):
             journal.add(block.number, _answered(block, asker, evaluation), rank=rank)
@@ -119,7 +120,22 @@ def evaluate_task(
     answers = {mode: [] for mode in evaluation.modes}  # type: dict[Mode, list[Answer]]
     for block in blocks:
         answers[block.mode] += known[block.number]
-    return _publish(evaluation, task, asked, num_frames, journal, answers)
+    scored = {
+        mode: score_open(of_mode, task.metrics, wordnet=evaluation.wordnet)
+        for mode, of_mode in answers.items()
+    }
+    head = {
+        "version": EVALUATION_VERSION,
+        "task": task.name,
+        "model": evaluation.pinned.model,
+        "weights": evaluation.pinned.weights,
+        "num_frames": num_frames,
+        "questions_sha256": asked.sha256,
+    }
+    results = publish(journal, head, asked, scored, max_lost=evaluation.max_lost)
+    if failure := failure_of(journal.folder, max_lost=evaluation.max_lost):
+        raise failure
+    return results
 
 
 @dataclass(frozen=True)
@@ -144,12 +160,6 @@ def _answered(block: _Block, asker: Asker, evaluation: Evaluation) -> list[Answe
     return asker.answer(block.questions, block.mode)
 
 
-def _limited(asked: QuestionSet, limit: int | None) -> QuestionSet:
-    if limit is None:
-        return asked
-    return QuestionSet(asked.questions[:limit], asked.lost, asked.sha256)
-
-
 def _spec(evaluation: Evaluation, task: Task, asked: QuestionSet, num_frames: int) -> dict[str, Any]:
     """What fixes the answers; the same weights may be called by another path."""
     return {
@@ -165,55 +175,6 @@ def _spec(evaluation: Evaluation, task: Task, asked: QuestionSet, num_frames: in
         "questions_sha256": asked.sha256,
         "num_questions": len(asked.questions),
     }
-
-
-def _publish(
-    evaluation: Evaluation,
-    task: Task,
-    asked: QuestionSet,
-    num_frames: int,
-    journal: Journal,
-    answers: Mapping[Mode, list[Answer]],
-) -> Mapping[str, Any]:
-    scored = {
-        mode: score_open(of_mode, task.metrics, wordnet=evaluation.wordnet)
-        for mode, of_mode in answers.items()
-    }
-    seen: Mode = next(
-        (mode for mode in evaluation.modes if mode not in ("blind", "random")), evaluation.modes[0]
-    )
-    lost = lost_fraction(scored[seen], len(asked.lost))
-    results = {
-        "version": EVALUATION_VERSION,
-        "task": task.name,
-        "model": evaluation.pinned.model,
-        "weights": evaluation.pinned.weights,
-        "num_frames": num_frames,
-        "questions_sha256": asked.sha256,
-        "lost_rows": dict(sorted(Counter(row.reason for row in asked.lost).items())),
-        "lost_fraction": lost,
-        "has_failed": lost > evaluation.max_lost,
-        "modes": {mode: summarise(of_mode) for mode, of_mode in scored.items()},
-    }
-    lines = [answer.to_line() + "\n" for of_mode in scored.values() for answer in of_mode]
-    journal.write("answers.jsonl", "".join(lines))
-    problems = [{"id": row.id, "reason": row.reason, "detail": row.detail} for row in asked.lost]
-    problems += [
-        {"id": a.id, "reason": str(a.reason), "detail": (a.problem or "").partition(": ")[2]}
-        for a in scored[seen]
-        if a.problem is not None
-    ]
-    journal.write("lost.jsonl", "".join(json.dumps(problem) + "\n" for problem in problems))
-    journal.write("results.md", results_markdown(results))
-    journal.write("results.png", results_png(results))
-    journal.write("results.json", json.dumps(results, indent=1))
-    if results["has_failed"]:
-        first = problems[0]
-        raise RejectLimitError(
-            f"{task.name}: {lost:.1%} of the rows have no answer, --max-lost is {evaluation.max_lost:.1%}; "
-            f"first: {first['id']}, {first['reason']}: {first['detail']}; all: {journal.folder}/lost.jsonl"
-        )
-    return results
 
 
 def check_modes(modes: Sequence[str]) -> tuple[Mode, ...]:

@@ -19,7 +19,11 @@ from weave_data.errors import DecodeError, SourceError
 from weave_data.frame_policy import FrameAsk, linspace_indices
 from weave_train.config import ModelSettings
 
-__all__ = ["VideoReader", "frames_from_video"]
+__all__ = ["LostVideoError", "VideoReader", "frames_from_video"]
+
+
+class LostVideoError(SourceError):
+    """A circumstance kept a video from being decoded, time or memory: another try may succeed."""
 
 
 def frames_from_video(
@@ -89,7 +93,8 @@ class VideoReader:
             span_seconds: Only this part of it, [start, stop) after its first frame.
 
         Raises:
-            SourceError: It is no video that can be decoded within the limits.
+            LostVideoError: Decoding took too long, or its process was killed.
+            SourceError: It is no video that can be decoded.
         """
         ask = _ask(self._settings, num_frames)
         if policy is not None:
@@ -98,8 +103,10 @@ class VideoReader:
         try:
             with self._lock:
                 clip = self._decoder.decode(data, ClipJob((ask,)))
-        except (DecodeError, LostClipError) as error:
+        except DecodeError as error:
             raise SourceError(f"no frames can be decoded: {error}") from error
+        except LostClipError as error:
+            raise LostVideoError(f"no frames can be decoded: {error}") from error
         return _in_order(clip, ask)
 
     def close(self) -> None:

@@ -132,19 +132,22 @@ def collect(
     questions: list[Question] = []
     lost: list[LostQuestion] = []
     seen: set[str] = set()
+
+    def lose(row_id: str, reason: str, detail: str) -> None:
+        lost.append(LostQuestion(row_id, reason, detail, place=len(questions)))
+
     for row_id, row in rows:
         if row_id in seen:
-            lost.append(LostQuestion(row_id, "repeated-id", "an earlier row has the same id"))
+            lose(row_id, "repeated-id", "an earlier row has the same id")
             continue
         seen.add(row_id)
         if isinstance(row, BrokenRow):
-            lost.append(LostQuestion(row_id, "unreadable-row", row.detail))
+            lose(row_id, "unreadable-row", row.detail)
             continue
         try:
             questions.append(make(row_id, row))
         except (BadRowError, KeyError, TypeError, ValueError, AttributeError) as error:
-            detail = f"no {error}" if isinstance(error, KeyError) else str(error)
-            lost.append(LostQuestion(row_id, "unreadable-row", detail))
+            lose(row_id, "unreadable-row", f"no {error}" if isinstance(error, KeyError) else str(error))
     if not seen:
         raise SourceError(f"{files.root.uri}: the question file has no row; fetch it again")
     return QuestionSet(tuple(questions), tuple(lost), files.sha256())
