@@ -25,6 +25,7 @@ __all__ = [
     "leave_with_parent",
     "note_exit",
     "noted_exits",
+    "stop_this_rank",
 ]
 
 PARENT_VARIABLE = "WEAVE_TRAIN_PARENT"
@@ -40,6 +41,7 @@ TOLD_EXITS = FIXED_EXITS | {4, 5, 6, 70}
 """Exit codes that say why: those of `weave_data.errors` but 1, and a hang's."""
 
 _STOP = "stop"
+_stopping = threading.Event()
 
 _POLL_SECONDS = 1.0
 
@@ -106,7 +108,14 @@ def ask_to_stop(folder: Path) -> None:
         (folder / _STOP).touch()
 
 
+def stop_this_rank() -> None:
+    """Have this process's rank save and end, where its launcher has no folder in common with it."""
+    _stopping.set()
+
+
 def is_asked_to_stop() -> bool:
     """True once whoever started this rank wants it to save and end."""
+    if _stopping.is_set():
+        return True
     folder = os.environ.get(EXITS_VARIABLE)
     return bool(folder) and (Path(folder) / _STOP).exists()

@@ -4,24 +4,31 @@
 
 Each worker finds its rank in the environment that Ray Train sets, as under torchrun, and runs the same
 code: batches and losses are the same. A lost worker ends the group; with `--max_restarts n` a new one is
-started, which continues the newest complete checkpoint.
+started, which continues the newest complete checkpoint. SIGTERM reaches the driver alone, which tells an
+actor, which every rank asks once a second.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
 from weave_data.errors import DeviceError, TrainingError, WeaveError
 from weave_data.trainers import RunResult
 from weave_train.config import PretrainConfig
-from weave_train.overseer import FIXED_EXITS, TOLD_EXITS
+from weave_train.overseer import FIXED_EXITS, TOLD_EXITS, stop_this_rank
 
 __all__ = ["run_on_ray"]
+
+_ASK_SECONDS = 1.0
 
 
 def run_on_ray(config: PretrainConfig, *, num_ranks: int) -> RunResult:
@@ -69,13 +76,41 @@ def run_on_ray(config: PretrainConfig, *, num_ranks: int) -> RunResult:
             )
             _fit(trainer)
 
-        _run_with_restarts(start_group, max_restarts=max_restarts)
+        with _passing_sigterm_on(outcome) as is_stopping:
+            _run_with_restarts(start_group, max_restarts=max_restarts, is_stopping=is_stopping)
     values: Any = ray.get(outcome.get.remote())
     return RunResult(**values)
 
 
-def _run_with_restarts(start_group: Callable[[], None], *, max_restarts: int) -> None:
-    """Start a group of ranks, and again where it failed, but not for what stays wrong.
+@contextlib.contextmanager
+def _passing_sigterm_on(outcome: Any) -> Iterator[Callable[[], bool]]:
+    """Have ranks save and end on SIGTERM; gives whether it came. Off the main thread nothing is changed."""
+    import ray
+
+    noted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield noted.is_set
+        return
+
+    def tell() -> None:
+        ray.get(outcome.stop.remote())
+
+    def note(_number: int, _frame: object) -> None:
+        if not noted.is_set():  # whoever stops a service tells every process of it, and some pass it on
+            noted.set()
+            threading.Thread(target=tell, name="weave-ray-stop").start()
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield noted.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run_with_restarts(
+    start_group: Callable[[], None], *, max_restarts: int, is_stopping: Callable[[], bool] = lambda: False
+) -> None:
+    """Start a group of ranks, and again where it failed, but not for what stays wrong or is to stop.
 
     Raises:
         WeaveError: Of the last group.
@@ -84,7 +119,7 @@ def _run_with_restarts(start_group: Callable[[], None], *, max_restarts: int) ->
         try:
             return start_group()
         except WeaveError as error:
-            if error.exit_code in FIXED_EXITS or restart == max_restarts:
+            if error.exit_code in FIXED_EXITS or restart == max_restarts or is_stopping():
                 raise
             sys.stderr.write(f"weave-train: {error}; restart {restart + 1} of {max_restarts}\n")
     raise AssertionError("unreachable")
@@ -102,10 +137,17 @@ def _fit(trainer: Any) -> None:
 
 
 class _Outcome:
-    """Carries the first rank's result to the driver."""
+    """Carries the first rank's result to the driver, and the driver's request to stop to all."""
 
     def __init__(self) -> None:
         self._values: dict[str, Any] = {}
+        self._is_stopping = False
+
+    def stop(self) -> None:
+        self._is_stopping = True
+
+    def is_stopping(self) -> bool:
+        return self._is_stopping
 
     def put(self, values: dict[str, Any]) -> None:
         self._values = values
@@ -121,10 +163,24 @@ def _rank(options: dict[str, Any]) -> None:
     from weave_train.train.loop import train
 
     config = PretrainConfig.model_validate(options["config"])
+    threading.Thread(target=_heed, args=(options["outcome"],), name="weave-ray-heed", daemon=True).start()
     launch = detect_launch(num_threads=config.num_threads, interface=config.network_interface)
     result = train(config, launch)
     if launch.is_first:
         ray.get(options["outcome"].put.remote(asdict(result)))
+
+
+def _heed(outcome: Any) -> None:
+    """Wait for the driver's request to stop, as long as there is a driver."""
+    import ray
+
+    while True:
+        try:
+            if ray.get(outcome.is_stopping.remote()):
+                return stop_this_rank()
+        except ray.exceptions.RayError:
+            return None  # the run is over
+        time.sleep(_ASK_SECONDS)
 
 
 def _torch_config(config: PretrainConfig, *, backend: str) -> Any:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from raycluster import ray_head
-from training_runs import ENVIRONMENT, Training, column
+from training_runs import ENVIRONMENT, Training, column, wait_for_steps
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
@@ -30,19 +31,28 @@ def assert_same(run_dir: Path, reference: Path) -> None:
     assert column(run_dir, "Loss (Raw)") == pytest.approx(column(reference, "Loss (Raw)"), rel=1e-5)
 
 
-def on_ray(training: Training, run_id: str, address: str, num_ranks: int, *extra: str):
-    flags = training.flags(run_id, "--max_steps", STEPS, "--zero_stage", "2", *extra)
-    return subprocess.run(
+def begin_on_ray(
+    training: Training, run_id: str, address: str, num_ranks: int, *extra: str
+) -> subprocess.Popen[str]:
+    flags = training.flags(run_id, "--zero_stage", "2", *extra)
+    return subprocess.Popen(
         [
             *(sys.executable, "-m", "weave_train", "pretrain", "--launcher", "ray"),
             *("--num_ranks", str(num_ranks), *flags),
         ],
         env={**os.environ, **ENVIRONMENT, "RAY_ADDRESS": address},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=500,
-        check=False,
     )
+
+
+def on_ray(
+    training: Training, run_id: str, address: str, num_ranks: int, *extra: str
+) -> subprocess.CompletedProcess[str]:
+    process = begin_on_ray(training, run_id, address, num_ranks, "--max_steps", STEPS, *extra)
+    out, errors = process.communicate(timeout=500)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
 
 
 def test_ray_train_gives_the_same_run_and_hands_errors_on(
@@ -62,6 +72,20 @@ def test_ray_train_gives_the_same_run_and_hands_errors_on(
         full = on_ray(training, "too-many", head.gcs_address, 3)
         assert full.returncode == 3, full.stderr
         assert "the Ray cluster has 2 CPUs" in full.stderr
+        assert_sigterm_saves_and_ends(training, alone, head.gcs_address)
+
+
+def assert_sigterm_saves_and_ends(training: Training, alone: Path, address: str) -> None:
+    run_dir, steps = training.root / "stopped-on-ray", ("--max_steps", "4000", "--max_restarts", "1")
+    process = begin_on_ray(training, run_dir.name, address, 2, *steps)
+    wait_for_steps(run_dir, int(STEPS), process)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=500)
+    assert process.returncode == 0, errors
+    taken = len(column(run_dir, "Step"))
+    assert int(STEPS) <= taken < 4000
+    assert [path.name for path in (run_dir / "checkpoints").glob("step-*")] == [f"step-{taken:06d}"]
+    assert column(run_dir, "Ledger")[: int(STEPS)] == column(alone, "Ledger")
 
 
 SHAPES = [
