@@ -23,7 +23,7 @@ def _export(
     ],
     *,
     export_format: Annotated[
-        str, typer.Option("--format", help="videoweave, webdataset or sharegpt (LLaMA-Factory, ms-swift).")
+        str, typer.Option("--format", help="videoweave, webdataset, sharegpt or captions.")
     ],
     recipe: Annotated[
         str | None, typer.Option("--recipe", help="Which recipe; needed where there are several.")

@@ -3,6 +3,7 @@
     <recipe> -> run -> videoweave    JSON + PNG tree       VideoWeave, Prismatic
                     -> sharegpt      JSON + image files    LLaMA-Factory, ms-swift
                     -> webdataset    tars                  any WebDataset reader
+                    -> captions      JSON + image files    weave-train evaluate --task captions
                target    where it goes: claimed once, nothing overwritten unless equal
                files     what exported pictures are called, and pixels as PNG
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
 from weave_data.errors import ConfigError
+from weave_data.export.captions import CaptionsWriter
 from weave_data.export.record_ids import RecordIds
 from weave_data.export.sharegpt import ShareGptWriter, dataset_info
 from weave_data.export.target import claim, commit_array, to_json
@@ -26,7 +27,7 @@ from weave_data.storage import Store, commit_exact
 
 __all__ = ["EXPORT_FORMATS", "ExportFormat", "ExportReport", "export_recipe"]
 
-ExportFormat = Literal["videoweave", "webdataset", "sharegpt"]
+ExportFormat = Literal["videoweave", "webdataset", "sharegpt", "captions"]
 EXPORT_FORMATS: tuple[str, ...] = get_args(ExportFormat)
 
 _UNFINISHED = "unfinished"
@@ -42,6 +43,7 @@ _WRITERS: Mapping[str, Callable[[Store], _Writer]] = {
     "videoweave": VideoWeaveWriter,
     "webdataset": WebDatasetWriter,
     "sharegpt": ShareGptWriter,
+    "captions": CaptionsWriter,
 }
 
 

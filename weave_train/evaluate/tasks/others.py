@@ -66,8 +66,13 @@ def read_activitynet_qa(files: TaskFiles) -> QuestionSet:
 
 
 def read_captions(files: TaskFiles) -> QuestionSet:
-    """JSON lines `{"id", "video", "captions": [...]}` (or `caption`): a caption is written and compared."""
-    key = files.need(("captions.jsonl", "val_captions.jsonl"))
+    """JSON lines `{"id", "video", "captions": [...]}` (or `caption`): a caption is written and compared.
+
+    Or a held-out split, as `weave-data export --format captions` leaves it.
+    """
+    found = [info.key for info in files.root.list() if info.key.endswith("-val.json")]
+    exported = [key for key in found if "/" not in key]
+    key = exported[0] if len(exported) == 1 else files.need(("captions.jsonl", "val_captions.jsonl"))
 
     def make(row_id: str, row: Any) -> Question:
         given = row["captions"] if "captions" in row else [row["caption"]]

@@ -1,0 +1,77 @@
+"""Samples to be described and compared with their captions: what `weave-train evaluate --task captions` reads.
+
+    <recipe>-<sha>-val.json       [{"id", "video": "frames/<sample>", "prompt": ..., "captions": ["..."]}]
+    frames/<sample>/000000.jpg    frames as they are stored, in the sample's order
+
+The prompt is the sample's own, the reference its answer: of a woven sample, the captions of its clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from weave_data.errors import ConfigError
+from weave_data.export.files import clip_folder, suffix_of
+from weave_data.records import WovenSample
+from weave_data.storage import Store, commit_exact
+
+__all__ = ["CaptionsWriter"]
+
+_TOKEN = "<image>"  # noqa: S105 (where a picture goes, not a secret)
+_THREADS = 8
+
+
+class CaptionsWriter:
+    """Writes the frames of samples and tells their records.
+
+    Args:
+        target: Where the export goes.
+    """
+
+    def __init__(self, target: Store) -> None:
+        self._target = target
+
+    def write(self, _: str, samples: Iterable[WovenSample]) -> list[dict[str, Any]]:
+        """Commit the frames of some samples; returns their records.
+
+        Raises:
+            ConfigError: A sample has no frames, or more than one question and answer.
+        """
+        records = []
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="export") as pool:
+            for sample in samples:
+                folder = f"frames/{clip_folder(sample.sample_id)}"
+                records.append(_record(sample, folder))
+                names = [_name(sample, place) for place in range(sample.num_frames)]
+                list(pool.map(self._commit, [f"{folder}/{name}" for name in names], sample.frames))
+        return records
+
+    def resume(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Names depend on nothing that was written before."""
+
+    def _commit(self, name: str, data: bytes) -> None:
+        commit_exact(self._target, name, data)
+
+
+def _name(sample: WovenSample, place: int) -> str:
+    suffix = suffix_of(sample.frames[place], name=f"sample {sample.sample_id}: frame {place}")
+    return f"{place:06d}.{suffix}"
+
+
+def _record(sample: WovenSample, folder: str) -> dict[str, Any]:
+    speakers = [turn.speaker for turn in sample.conversations]
+    if not sample.num_frames or speakers != ["human", "gpt"]:
+        raise ConfigError(
+            f"sample {sample.sample_id}: {sample.num_frames} frames and {len(speakers)} turns; a caption is "
+            "one question and one answer about a video: export a recipe of captioned clips"
+        )
+    asked, caption = (turn.value for turn in sample.conversations)
+    prompt = asked.replace(_TOKEN, "").strip()
+    return {
+        "id": sample.sample_id if sample.record_id is None else sample.record_id,
+        "video": folder,
+        "prompt": prompt,
+        "captions": [caption],
+    }
