@@ -55,6 +55,8 @@ class DeepSpeedTrainer:
             raise ConfigError("run_id: required: the result is read from that run's directory")
         flags = {**options, "dataset.manifest": manifest_uri, "num_ranks": num_workers}
         config = load_pretrain_config(list(flags.items()), origin="options")
+        if config.dry_run:
+            raise ConfigError("dry_run: has no run to tell of; weave-train pretrain --dry_run shows it")
         if config.launcher == "ray":
             from weave_train.ray_launch import run_on_ray
 

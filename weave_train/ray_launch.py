@@ -52,7 +52,7 @@ def run_on_ray(config: PretrainConfig, *, num_ranks: int) -> RunResult:
     if not ray.is_initialized():
         ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=True)
     # Ray Train keeps what ranks report only beside a checkpoint of its own
-    outcome: Any = ray.remote(num_cpus=0)(_Outcome).remote()
+    outcome: Any = ray.remote(num_cpus=0)(_Outcome).options(scheduling_strategy=_here()).remote()
     use_gpu = _check_room(ray.cluster_resources(), num_ranks)
     with tempfile.TemporaryDirectory(prefix="weave-ray-train-") as scratch:
 
@@ -134,6 +134,14 @@ def _fit(trainer: Any) -> None:
         raise _cause(error.worker_failures) from error
     except TrainingFailedError as error:
         raise TrainingError(f"Ray Train: {error}") from error
+
+
+def _here() -> Any:
+    """The driver's node, with which all is over anyway; what lies on another could be lost with it."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 class _Outcome:

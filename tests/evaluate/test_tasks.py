@@ -151,6 +151,71 @@ def test_tempcompass_egoschema_and_mlvu_in_their_published_forms(tmp_path: Path)
     ]
 
 
+@pytest.mark.parametrize(
+    ("rows", "detail"),
+    [
+        ('1,"how many,3,1,CC\n2,what,a dog,2,DO\n', "begins in line 3 is no CSV .unexpected end of data"),
+        ('1,"how many,3,1,CC\n2,"what, then",a dog,2,DO\n', "begins in line 3 is no CSV"),
+        (f'1,"{"how many " * 20000}",3,1,CC\n', "begins in line 3 is no CSV .field larger than"),
+    ],
+)
+def test_a_quote_that_is_not_closed_swallows_no_question(rows: str, detail: str, tmp_path: Path) -> None:
+    (tmp_path / "OE").mkdir()
+    (tmp_path / "OE" / "val.csv").write_text(f'video,question,answer,qid,type\n0,"why,\n so",x,0,CW\n{rows}')
+    detail = detail.replace("line 3", "line 4")  # the good row takes two lines
+    with pytest.raises(SourceError, match=rf"OE/val\.csv: the row that {detail}"):
+        read("nextqa-oe", tmp_path)
+
+
+def test_files_of_another_shape_are_named(tmp_path: Path) -> None:
+    for values, problem in [
+        ([], "holds a list, not one JSON object"),
+        ({"1": [{"question": "?"}]}, "video '1' holds no lists of questions by dimension"),
+        ({"1": {"speed": {"question": "?"}}}, "video '1' holds no lists of questions by dimension"),
+    ]:
+        (tmp_path / "yes_no.json").write_text(json.dumps(values))
+        with pytest.raises(SourceError, match=rf"yes_no\.json: {problem}; give the file as it was"):
+            read("tempcompass", tmp_path)
+    (tmp_path / "val.csv").write_text("video,question,answer,qid,type,a0,a1,a2,a3,a4\n")
+    for values, problem in [(["1"], "holds a list"), ({"1": 2}, "'1' is mapped to 2, not to a path")]:
+        (tmp_path / "map_vid_vidorID.json").write_text(json.dumps(values))
+        with pytest.raises(SourceError, match=rf"map_vid_vidorID\.json: {problem}"):
+            read("nextqa", tmp_path)
+
+
+def test_kinds_whose_file_is_missing_are_told(tmp_path: Path) -> None:
+    row = {"video": "a.mp4", "question": "What?", "candidates": ["x", "y"], "answer": "y"}
+    (tmp_path / "action_antonym.json").write_text(json.dumps([row]))
+    assert read("mvbench", tmp_path).missing_kinds == tuple(MVBENCH_FOLDERS)[1:]
+    (tmp_path / "yes_no.json").write_text(json.dumps({"1": {"order": [{"question": "?", "answer": "No"}]}}))
+    assert read("tempcompass", tmp_path).missing_kinds == ("multi-choice", "caption_matching")
+
+
+def test_answers_without_a_question_are_counted_and_none_that_matches_is_an_error(tmp_path: Path) -> None:
+    options = {f"option {number}": f"choice {number}" for number in range(5)}
+    lines = [json.dumps({"q_uid": name, "question": "Why?", **options}) for name in ("u1", "u2", "u3")]
+    (tmp_path / "questions.json").write_text("\n".join([*lines, '{"q_uid": ']))
+    (tmp_path / "subset_answers.json").write_text(json.dumps({"u2": 4, "u8": 1, "u9": 2}))
+    found = read("egoschema", tmp_path)
+    assert found.left_out == {"answers without a question": 2, "questions without a published answer": 2}
+    assert [(len(found.questions), row.reason) for row in found.lost] == [(1, "unreadable-row")]
+    (tmp_path / "subset_answers.json").write_text(json.dumps({"u8": 1}))
+    with pytest.raises(
+        SourceError, match=r"none of the 1 answers is to one of its \d questions; give questions"
+    ):
+        read("egoschema", tmp_path)
+
+    (tmp_path / "test_q.json").write_text(
+        json.dumps([{"question_id": "1", "question": "?", "video_name": "v"}])
+    )
+    answers = [{"question_id": name, "answer": "x", "type": 0} for name in "12"]
+    (tmp_path / "test_a.json").write_text(json.dumps(answers))
+    assert read("activitynet-qa", tmp_path).left_out == {"answers without a question": 1}
+    (tmp_path / "test_a.json").write_text(json.dumps(answers[1:]))
+    with pytest.raises(SourceError, match="none of the 1 answers is to one of its 1 questions"):
+        read("activitynet-qa", tmp_path)
+
+
 def test_captions_are_read_with_one_reference_or_many(tmp_path: Path) -> None:
     rows = [
         {"id": "a", "video": "a.mp4", "captions": ["a dot", "a red dot"]},

@@ -18,6 +18,8 @@ from netns import Host, Network, virtual_hosts
 from servers import S3Server
 from ssh_hosts import REPOSITORY, SshHosts, ssh_hosts
 
+from weave_data.storage import open_store
+from weave_train.checkpoint.layout import complete_steps
 from weave_train.numbers import read_metrics
 
 WAIT_SECONDS = 300
@@ -77,6 +79,13 @@ class World:
     def run_dir(self, run_id: str) -> Path:
         """As the host of the first rank has it."""
         return self.cluster.disk_of(self.network.hosts[0]) / run_id
+
+    def newest_checkpoint(self, run_id: str) -> int:
+        """Step of the newest complete one in the bucket; 0: none."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            return max(complete_steps(open_store(f"s3://{self.bucket}/runs/{run_id}")), default=0)
 
     def wait_for_steps(self, run_id: str, count: int, process: subprocess.Popen[str]) -> None:
         """Until the first rank has told of so many."""

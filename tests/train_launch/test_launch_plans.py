@@ -11,6 +11,7 @@ import pytest
 
 from weave_data.errors import ConfigError
 from weave_train import cli
+from weave_train.commands import ranks
 from weave_train.hosts.agent import _code
 from weave_train.hosts.fan_out import Job
 from weave_train.hosts.hostfile import Host, read_hostfile
@@ -104,6 +105,9 @@ def test_variables_travel_by_name_and_not_those_of_this_machine(monkeypatch) -> 
     [
         (["--launcher", "torchrun"], "hostfile: give one, or --nproc_per_node"),
         (["--launcher", "ray"], "num_ranks: required"),
+        (["--launcher", "ray", "--num_ranks", "2", "--dry_run"], "dry_run: workers of Ray Train only train"),
+        (["--launcher", "ray", "--num_ranks", "2", "--hostfile", "x"], "ray places --num_ranks workers"),
+        (["--launcher", "ray", "--num_ranks", "2", "--nnodes", "2"], "leave out --hostfile"),
         (["--launcher", "torchrun", "--nproc_per_node", "2", "--nnodes", "2"], "--rdzv_endpoint HOST:PORT"),
         (
             ["--launcher", "torchrun", "--nproc_per_node", "2", "--nnodes", "2", "--rdzv_endpoint", "host"],
@@ -124,8 +128,20 @@ def test_what_can_not_be_started_is_said_first(arguments, problem, monkeypatch, 
     assert problem in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("flags", "restarts"), [([], 3), (["--max_restarts", "1"], 1)])
+def test_restarts_on_ray_are_the_files_unless_a_flag_says_otherwise(
+    flags, restarts, tmp_path, monkeypatch
+) -> None:
+    file, asked = tmp_path / "train.yaml", []
+    file.write_text("max_restarts: 3\nlauncher: ray\n")
+    monkeypatch.setattr(ranks, "start_ranks", lambda config, num_ranks: asked.append(config.max_restarts))
+    words = ["launch", "--launcher", "ray", "--num_ranks", "2", "--config", str(file), *flags, *FLAGS]
+    assert weave_train(words, monkeypatch) == 0
+    assert asked == [restarts]
+
+
 @pytest.mark.parametrize(
-    ("launcher", "ranks", "code"),
+    ("launcher", "said", "code"),
     [
         (0, [0, 0], 0),
         (0, [0], 1),  # a rank, or the launcher itself, was killed and nobody said so
@@ -138,5 +154,5 @@ def test_what_can_not_be_started_is_said_first(arguments, problem, monkeypatch, 
         (-9, [0, 0], 1),
     ],
 )
-def test_a_host_has_succeeded_only_if_all_its_ranks_say_so(launcher, ranks, code) -> None:
-    assert _code(launcher, ranks, num_ranks=2) == code
+def test_a_host_has_succeeded_only_if_all_its_ranks_say_so(launcher, said, code) -> None:
+    assert _code(launcher, said, num_ranks=2) == code

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import pytest
 
 from weave_data import errors
+from weave_train import plugin
 from weave_train.hosts import agent, fan_out
 from weave_train.hosts.fan_out import Job, run_on_hosts
 from weave_train.hosts.hostfile import Host
@@ -165,3 +166,16 @@ def test_a_rank_that_comes_after_the_stop_finds_it(tmp_path: Path, monkeypatch) 
     monkeypatch.setenv(EXITS_VARIABLE, str(tmp_path / "other"))
     assert not stop.is_made
     ask_to_stop(tmp_path / "gone")
+
+
+@pytest.mark.parametrize(("codes", "code"), [((1, 3), 3), ((-9, 5), 5), ((-9, 1), -9)])
+def test_among_local_ranks_that_failed_at_once_the_one_that_says_why_counts(codes, code, monkeypatch) -> None:
+    class FakeRank:
+        def __init__(self, _command: Any, *, env: dict[str, str], **_options: Any) -> None:
+            self._code = codes[int(env["RANK"])]
+
+        def poll(self) -> int:
+            return self._code
+
+    monkeypatch.setattr(plugin.subprocess, "Popen", FakeRank)
+    assert plugin.run_ranks(["x"], num_ranks=2) == code

@@ -82,6 +82,7 @@ def test_what_is_no_trainer_is_refused_by_name(installed: Path, name: str, messa
     [
         ({"run_id": "a", "model.type": "tiny"}, 0, "at least one process"),
         ({"model.type": "tiny"}, 1, "run_id: required"),
+        ({"run_id": "a", "model.type": "tiny", "dry_run": True}, 1, "dry_run: has no run to tell of"),
         ({"run_id": "a", "model.type": "tiny", "max_step": 3}, 1, "did you mean 'max_steps'"),
     ],
 )

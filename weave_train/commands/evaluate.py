@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from weave_data.errors import ConfigError
+from weave_data.errors import ConfigError, IncompleteError, RejectLimitError, SourceError, VerificationError
 from weave_data.foreign_text import visible
 from weave_train.commands.ask import Model, NumFrames, Token
 
@@ -47,7 +46,10 @@ def evaluate(
         float,
         typer.Option("--max-lost", "--max_lost", min=0.0, max=1.0, help="Share of rows without answer."),
     ] = 0.01,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions.")] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Only the first so many questions, and rows lost before the last."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of guesses.")] = 7,
     wordnet: Annotated[Path | None, typer.Option(help="Folder of WordNet, for WUPS.")] = None,
     follow: Annotated[
@@ -63,7 +65,9 @@ def evaluate(
     from weave_train.evaluate.run import Evaluation, check_modes
     from weave_train.evaluate.tasks.catalog import find_task
     from weave_train.evaluate.weights import pin_model, run_folder
+    from weave_train.overseer import leave_with_parent
 
+    leave_with_parent()
     tasks = [find_task(name.strip()) for name in task.split(",") if name.strip()]
     if not tasks:
         raise ConfigError("task: required, e.g. --task questions", origin="command line")
@@ -107,22 +111,48 @@ def _follow(
     every_steps: int,
     evaluate_pinned: Callable[[PinnedModel, Path], None],
 ) -> None:
-    from weave_train.evaluate.following import curve_rows, new_checkpoints, step_folder, write_curve
+    from weave_train.evaluate.following import (
+        answered_steps,
+        failure_of_steps,
+        is_removed,
+        new_checkpoints,
+        step_folder,
+        write_curve,
+    )
     from weave_train.evaluate.weights import pin_checkpoint
 
     if "RANK" in os.environ:
         raise ConfigError("follow: it starts its own ranks; give --num-ranks instead of a launcher")
-    found = {(row["step"], row["task"]) for row in curve_rows(folder, tasks)}
-    done = {step for step, _ in found if all((step, name) in found for name in tasks)}
-    for checkpoint in new_checkpoints(run, done=done, every_steps=every_steps):
-        print(f"step {checkpoint.step}", flush=True)
-        evaluate_pinned(pin_checkpoint(checkpoint), step_folder(folder, checkpoint.step))
+    done = answered_steps(folder, tasks)
+    for checkpoint in new_checkpoints(run, done=done, every_steps=every_steps, tell=_say):
+        _say(f"step {checkpoint.step}")
+        try:
+            evaluate_pinned(pin_checkpoint(checkpoint), step_folder(folder, checkpoint.step))
+        except (RejectLimitError, IncompleteError) as error:
+            _say(f"step {checkpoint.step}: {visible(str(error))}")  # it has a score; the others get theirs
+        except (ConfigError, SourceError, VerificationError, _RanksFailed):
+            if not is_removed(checkpoint):
+                raise
+            _say(f"step {checkpoint.step}: the run removed it before it was read; left out")
         write_curve(folder, tasks)
+    if failure := failure_of_steps(folder, tasks):
+        raise failure
+
+
+class _RanksFailed(SystemExit):
+    """A rank ended with an exit code, having said why."""
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _start(evaluation: Evaluation, tasks: Sequence[Task], num_ranks: int, hf_token: str | None) -> None:
+    from weave_train.evaluate.journal import ask_lost_again
     from weave_train.plugin import run_ranks
 
+    for task in tasks:
+        ask_lost_again(evaluation.to / task.name)  # before any rank looks what is left
     flags: dict[str, Any] = {
         "--task": ",".join(task.name for task in tasks),
         "--data": evaluation.data,
@@ -143,35 +173,47 @@ def _start(evaluation: Evaluation, tasks: Sequence[Task], num_ranks: int, hf_tok
         num_ranks=num_ranks,
     )
     if code:
-        sys.exit(code if code > 0 else 1)
-    for task in tasks:
-        _print(json.loads((evaluation.to / task.name / "results.json").read_text(encoding="utf-8")))
+        raise _RanksFailed(code if code > 0 else 1)
+    _end(evaluation, tasks)
 
 
 def _answer(evaluation: Evaluation, tasks: Sequence[Task], hf_token: str | None) -> None:
     from weave_train.evaluate.run import evaluate_task
     from weave_train.launch import local_device
     from weave_train.loading import load
-    from weave_train.overseer import PARENT_VARIABLE, leave_with_parent
+    from weave_train.overseer import PARENT_VARIABLE
     from weave_train.placement import choose_threads
 
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    leave_with_parent()
     if world_size > 1:
         choose_threads(None)
     device = local_device(int(os.environ.get("LOCAL_RANK", "0")))
     vlm = load(evaluation.pinned.model, hf_token, num_frames=evaluation.num_frames, device=device)
+    published = []
     for task in tasks:
-        results = evaluate_task(
-            evaluation,
-            task,
-            vlm,
-            rank=rank,
-            world_size=world_size,
-            tell=_tell if rank == 0 else lambda _: None,
-        )
-        if results is not None and PARENT_VARIABLE not in os.environ:
-            _print(results)
+        tell = _tell if rank == 0 else lambda _: None
+        try:
+            results = evaluate_task(evaluation, task, vlm, rank=rank, world_size=world_size, tell=tell)
+        except (RejectLimitError, IncompleteError):
+            published.append(task)  # the other tasks are answered all the same
+        else:
+            published += [task] if results is not None else []
+    if world_size == 1 or PARENT_VARIABLE not in os.environ:  # else `_start` does, when all ranks are done
+        _end(evaluation, published)
+
+
+def _end(evaluation: Evaluation, tasks: Sequence[Task]) -> None:
+    """Print scores of finished tasks; raise when one lost too much, naming each that did."""
+    from weave_train.evaluate.publishing import failure_of, read_results
+
+    folders = [evaluation.to / task.name for task in tasks]
+    for folder in folders:
+        _print(read_results(folder))
+    found = [failure_of(folder, max_lost=evaluation.max_lost) for folder in folders]
+    failures = [failure for failure in found if failure is not None]
+    if failures:
+        is_circumstance = all(isinstance(failure, IncompleteError) for failure in failures)
+        raise (IncompleteError if is_circumstance else RejectLimitError)("\n".join(map(str, failures)))
 
 
 def _tell(line: str) -> None:
@@ -180,6 +222,8 @@ def _tell(line: str) -> None:
 
 
 def _print(results: Mapping[str, Any]) -> None:
+    if missing := results.get("missing_kinds"):
+        print(f"{results['task']}: the files of {', '.join(missing)} are not there: scores are of the others")
     for mode, found in results["modes"].items():
         scores = ", ".join(
             f"{name} {row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f})"

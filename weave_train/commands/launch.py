@@ -74,8 +74,11 @@ def launch(
 ) -> None:
     """Start ranks and end with their exit code."""
     if launcher == "ray":
-        words = ["--launcher", "ray", "--max_restarts", str(max_restarts)]
-        _on_ray(pretrain_config([*context.args, *words]), show=show)
+        _refuse_hosts(
+            hostfile, nproc_per_node, rdzv_endpoint, master_addr, master_port, export, nnodes=nnodes
+        )
+        words = ["--max_restarts", str(max_restarts)] if max_restarts else []  # else the file's
+        _on_ray(pretrain_config([*context.args, "--launcher", "ray", *words]), show=show)
         return
     config = pretrain_config(context.args)
     from weave_train.hosts.connection import Reach
@@ -119,6 +122,16 @@ def launch(
     code = run_on_hosts(job)
     if code:
         sys.exit(code)
+
+
+def _refuse_hosts(*given: object, nnodes: int) -> None:
+    if nnodes != 1 or any(given):
+        raise ConfigError(
+            "launcher: ray places --num_ranks workers by itself, with the variables of its runtime "
+            "environment; leave out --hostfile, --nproc_per_node, --nnodes, --rdzv_endpoint, --master_addr, "
+            "--master_port and --export",
+            origin="command line",
+        )
 
 
 def _on_ray(config: PretrainConfig, *, show: bool) -> None:

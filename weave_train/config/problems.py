@@ -72,6 +72,8 @@ def _stage_problems(config: PretrainConfig, baseline: PretrainConfig) -> list[st
         found.append("save_every_steps: model.ckpt_interval says the same; give one of them")
     if config.launcher == "ray" and config.num_ranks is None:
         found.append("num_ranks: required with --launcher ray: how many workers Ray Train starts")
+    if config.launcher == "ray" and config.dry_run:
+        found.append("dry_run: workers of Ray Train only train; leave --launcher ray out")
     if config.max_restarts and config.launcher != "ray":
         found.append("max_restarts: only --launcher ray and weave-train launch start ranks anew")
     return found

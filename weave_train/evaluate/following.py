@@ -15,10 +15,11 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from weave_data.errors import ConfigError, SourceError
+from weave_data.errors import ConfigError, IncompleteError, RejectLimitError, SourceError, VerificationError
 from weave_train.checkpoint.layout import (
     Checkpoint,
     complete_steps,
@@ -27,7 +28,15 @@ from weave_train.checkpoint.layout import (
     run_checkpoints,
 )
 
-__all__ = ["curve_rows", "new_checkpoints", "step_folder", "write_curve"]
+__all__ = [
+    "answered_steps",
+    "curve_rows",
+    "failure_of_steps",
+    "is_removed",
+    "new_checkpoints",
+    "step_folder",
+    "write_curve",
+]
 
 POLL_SECONDS = 10.0
 
@@ -44,6 +53,7 @@ def new_checkpoints(
     every_steps: int = 1,
     wait: Callable[[float], None] = time.sleep,
     poll_seconds: float = POLL_SECONDS,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Checkpoint]:
     """Checkpoints of a run in the order they are published, until that of its last step.
 
@@ -55,10 +65,12 @@ def new_checkpoints(
         every_steps: Only multiples of it, and the last step.
         wait: For seconds.
         poll_seconds: Between two looks.
+        tell: Told which steps are left out because they were removed.
 
     Raises:
         ConfigError: `run` is one checkpoint.
         StoreError: The store can't be reached.
+        VerificationError: A checkpoint is damaged.
     """
     if "checkpoints/step-" in run:
         raise ConfigError(f"follow: {run} is one checkpoint; give the run directory", origin="command line")
@@ -69,8 +81,11 @@ def new_checkpoints(
             seen.add(step)
             try:
                 checkpoint = read_checkpoint(store, step)
-            except (ConfigError, SourceError):
-                continue  # removed meanwhile
+            except (ConfigError, SourceError, VerificationError) as error:
+                if isinstance(error, VerificationError) and step in complete_steps(store):
+                    raise
+                tell(f"step {step}: the run removed it before it was read; left out")
+                continue
             is_last = step >= int(checkpoint.state.get("num_steps", step + 1))
             if step % every_steps == 0 or is_last:
                 yield checkpoint
@@ -87,26 +102,88 @@ def _is_finished(run: str, seen: set[int]) -> bool:
     return newest.step in seen and newest.step >= int(newest.state.get("num_steps", newest.step + 1))
 
 
+def is_removed(checkpoint: Checkpoint) -> bool:
+    """Whether the run has removed a checkpoint since it was found."""
+    return checkpoint.step not in complete_steps(checkpoint.store)
+
+
+def answered_steps(folder: Path, tasks: Sequence[str]) -> set[int]:
+    """Steps with results of every task, none of which lost too much: those are asked again while they last.
+
+    Raises:
+        SourceError: A result is damaged.
+    """
+    results = _results(folder, tasks)
+    found, failed = {(r.step, r.task) for r in results}, {r.step for r in results if r.has_failed}
+    return {step for step, _ in found if all((step, name) in found for name in tasks)} - failed
+
+
+def failure_of_steps(folder: Path, tasks: Sequence[str]) -> RejectLimitError | IncompleteError | None:
+    """Which steps lost more of a task than was allowed.
+
+    Returns:
+        An `IncompleteError` where only circumstances did it.
+
+    Raises:
+        SourceError: A result is damaged.
+    """
+    failed = [result for result in _results(folder, tasks) if result.has_failed]
+    if not failed:
+        return None
+    names = ", ".join(f"{result.step} ({result.task})" for result in failed)
+    said = (
+        f"more rows than --max-lost allows have no answer at step {names}; see {folder}/step-*/*/lost.jsonl, "
+        "mend what is lost and give the same command"
+    )
+    is_circumstance = all(result.is_circumstance for result in failed)
+    return IncompleteError(said) if is_circumstance else RejectLimitError(said)
+
+
 def curve_rows(folder: Path, tasks: Sequence[str]) -> list[dict[str, Any]]:
     """A row for each step, task and mode that was evaluated below `folder`, by step.
 
     Raises:
         SourceError: A result is damaged.
     """
-    rows: list[dict[str, Any]] = []
-    for path in sorted(folder.glob("step-*/*/results.json")):
+    return [row for result in _results(folder, tasks) for row in result.rows]
+
+
+@dataclass(frozen=True)
+class _Result:
+    step: int
+    task: str
+    rows: Sequence[dict[str, Any]]
+    has_failed: bool
+    is_circumstance: bool
+
+
+def _results(folder: Path, tasks: Sequence[str]) -> list[_Result]:
+    """Of each step and task, by step."""
+    found = []
+    for path in folder.glob("step-*/*/results.json"):
         task, step = path.parent.name, int(path.parent.parent.name.removeprefix("step-"))
         if task not in tasks:
             continue
         try:
-            results = json.loads(path.read_text(encoding="utf-8"))
-            rows += [
-                {"step": step, "task": task, "mode": mode, "count": found["count"], "scores": found["scores"]}
-                for mode, found in results["modes"].items()
+            values = json.loads(path.read_text(encoding="utf-8"))
+            rows = [
+                {
+                    "step": step,
+                    "task": task,
+                    "mode": mode,
+                    "count": of_mode["count"],
+                    "scores": of_mode["scores"],
+                }
+                for mode, of_mode in values["modes"].items()
             ]
+            has_failed, is_circumstance = (
+                values.get("has_failed", False),
+                values.get("is_circumstance", False),
+            )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SourceError(f"{path}: damaged ({error}); remove its folder and evaluate again") from error
-    return sorted(rows, key=lambda row: (row["step"], row["task"]))
+        found.append(_Result(step, task, rows, has_failed, is_circumstance))
+    return sorted(found, key=lambda result: (result.step, result.task))
 
 
 def write_curve(folder: Path, tasks: Sequence[str]) -> None:

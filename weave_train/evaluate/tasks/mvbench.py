@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from weave_data.errors import ConfigError
@@ -43,7 +44,7 @@ _PLACES = ("json/{}.json", "{}.json", "mvbench/{}.json", "mvbench/json/{}.json")
 
 
 def read_mvbench(files: TaskFiles) -> QuestionSet:
-    """Questions of every kind whose file is there.
+    """Questions of every kind whose file is there; the others are `missing_kinds`.
 
     Raises:
         ConfigError: None is there.
@@ -59,7 +60,8 @@ def read_mvbench(files: TaskFiles) -> QuestionSet:
             "put them there",
             origin="command line",
         )
-    return collect(files, _rows(files, found), _question)
+    missing = tuple(kind for kind in MVBENCH_FOLDERS if kind not in found)
+    return replace(collect(files, _rows(files, found), _question), missing_kinds=missing)
 
 
 def _rows(files: TaskFiles, found: dict[str, str]) -> Iterator[tuple[str, Any]]:

@@ -66,7 +66,11 @@ def read_nextqa_open(files: TaskFiles) -> QuestionSet:
 def _folders(files: TaskFiles) -> Mapping[str, str]:
     """Video -> `0101`, the folder it lies in where videos are kept as in VidOR."""
     key = files.find(_MAPS)
-    return {} if key is None else {video: path.rpartition("/")[0] for video, path in files.json(key).items()}
+    paths = {} if key is None else files.json_object(key)
+    for video, path in paths.items():
+        if not isinstance(path, str):
+            raise files.misshapen(str(key), f"{video!r} is mapped to {path!r}, not to a path")
+    return {video: path.rpartition("/")[0] for video, path in paths.items()}
 
 
 def _row_id(row: Mapping[str, str]) -> str:

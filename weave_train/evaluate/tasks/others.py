@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
+from weave_data.errors import SourceError
+from weave_data.json_rows import BrokenRow
 from weave_train.evaluate.asking_text import choice_prompt, open_prompt, strip_letter
 from weave_train.evaluate.question import Question, QuestionSet
 from weave_train.evaluate.tasks.reading import (
@@ -18,6 +21,8 @@ from weave_train.evaluate.tasks.reading import (
 )
 
 __all__ = ["read_activitynet_qa", "read_captions", "read_egoschema", "read_mlvu", "read_tempcompass"]
+
+_TEMPCOMPASS_KINDS = ("multi-choice", "yes_no", "caption_matching")
 
 CAPTION_PROMPT = "Describe what is happening in the video."
 
@@ -62,7 +67,28 @@ def read_activitynet_qa(files: TaskFiles) -> QuestionSet:
             tags={"type": name},
         )
 
-    return collect(files, rows_by_id(files.rows(key), "question_id"), make)
+    return _matched(files, key, answers, collect(files, rows_by_id(files.rows(key), "question_id"), make))
+
+
+def _matched(files: TaskFiles, key: str, answers: Mapping[str, Any], found: QuestionSet) -> QuestionSet:
+    """The same with answers that belong to no question counted.
+
+    Raises:
+        SourceError: None belongs to one.
+    """
+    ids = {question.id for question in found.questions} | {row.id for row in found.lost}
+    matched = answers.keys() & ids
+    if not matched:
+        raise _no_match(files, key, answers, len(ids))
+    unmatched = len(answers) - len(matched)
+    return replace(found, left_out={"answers without a question": unmatched} if unmatched else {})
+
+
+def _no_match(files: TaskFiles, key: str, answers: Mapping[str, Any], num_questions: int) -> SourceError:
+    return SourceError(
+        f"{files.root.uri}/{key}: none of the {len(answers)} answers is to one of its {num_questions} "
+        "questions; give questions and answers of the same release"
+    )
 
 
 def read_captions(files: TaskFiles) -> QuestionSet:
@@ -88,20 +114,28 @@ def read_captions(files: TaskFiles) -> QuestionSet:
 
 
 def read_tempcompass(files: TaskFiles) -> QuestionSet:
-    """Multiple choice, yes or no, and caption matching; captioning needs a judge and is left out."""
+    """Multiple choice, yes or no, and caption matching; captioning needs a judge and is left out.
+
+    Those whose file is not there are `missing_kinds`.
+    """
     kinds = {
         kind: key
-        for kind in ("multi-choice", "yes_no", "caption_matching")
+        for kind in _TEMPCOMPASS_KINDS
         if (key := files.find((f"questions/{kind}.json", f"{kind}.json"))) is not None
     }
     if not kinds:
         files.need(("questions/multi-choice.json", "multi-choice.json"))
-    return collect(files, _tempcompass_rows(files, kinds), _tempcompass)
+    missing = tuple(kind for kind in _TEMPCOMPASS_KINDS if kind not in kinds)
+    return replace(collect(files, _tempcompass_rows(files, kinds), _tempcompass), missing_kinds=missing)
 
 
 def _tempcompass_rows(files: TaskFiles, kinds: dict[str, str]) -> Iterator[tuple[str, Any]]:
     for kind, key in kinds.items():
-        for video, dimensions in files.json(key).items():
+        for video, dimensions in files.json_object(key).items():
+            if not isinstance(dimensions, dict) or not all(
+                isinstance(of, list) for of in dimensions.values()
+            ):
+                raise files.misshapen(key, f"video {video!r} holds no lists of questions by dimension")
             for dimension, rows in dimensions.items():
                 for number, row in enumerate(rows):
                     yield f"{kind}-{video}-{dimension}-{number}", (kind, video, dimension, row)
@@ -136,7 +170,7 @@ def _without_label(line: str) -> str:
 
 def read_egoschema(files: TaskFiles) -> QuestionSet:
     """Questions whose answers are in `subset_answers.json`; the others can't be scored and are left out."""
-    answers = files.json(files.need(("subset_answers.json", "egoschema/subset_answers.json")))
+    answers = files.json_object(files.need(("subset_answers.json", "egoschema/subset_answers.json")))
     key = files.need(("questions.json", "egoschema/questions.json"))
 
     def make(row_id: str, row: Any) -> Question:
@@ -145,8 +179,15 @@ def read_egoschema(files: TaskFiles) -> QuestionSet:
         index = option_index(int(answers[row_id]), options)
         return Question(row_id, row_id, text, choice_prompt(text, options), options, index)
 
-    rows = ((name, row) for name, row in rows_by_id(files.rows(key), "q_uid") if name in answers)
-    return collect(files, rows, make)
+    rows = list(rows_by_id(files.rows(key), "q_uid"))
+    unanswered = sum(not isinstance(row, BrokenRow) and name not in answers for name, row in rows)
+    # a broken row may be one with an answer
+    asked = [(name, row) for name, row in rows if name in answers or isinstance(row, BrokenRow)]
+    if not asked:
+        raise _no_match(files, key, answers, len(rows))
+    found = _matched(files, key, answers, collect(files, iter(asked), make))
+    left_out = {"questions without a published answer": unanswered} if unanswered else {}
+    return replace(found, left_out={**found.left_out, **left_out})
 
 
 def read_mlvu(files: TaskFiles) -> QuestionSet:

@@ -71,6 +71,21 @@ class TaskFiles:
         except ValueError as error:
             raise SourceError(f"{self.root.uri}/{key}: not JSON ({error}); fetch it again") from error
 
+    def json_object(self, key: str) -> dict[str, Any]:
+        """A JSON file that holds one object.
+
+        Raises:
+            SourceError: It holds none.
+        """
+        values = self.json(key)
+        if not isinstance(values, dict):
+            raise self.misshapen(key, f"holds a {type(values).__name__}, not one JSON object")
+        return values
+
+    def misshapen(self, key: str, problem: str) -> SourceError:
+        """That a file is not as it was published."""
+        return SourceError(f"{self.root.uri}/{key}: {problem}; give the file as it was published")
+
     def rows(self, key: str) -> Iterator[Any]:
         """Rows of a JSON array or of JSON lines, a `BrokenRow` for a line that is none."""
         yield from json_rows(io.BytesIO(self.bytes_of(key)), name=f"{self.root.uri}/{key}")
@@ -79,15 +94,25 @@ class TaskFiles:
         """Rows of a CSV with a header.
 
         Raises:
-            SourceError: It is no UTF-8, or lacks a column.
+            SourceError: It is no UTF-8, lacks a column, or has a quote that is not closed where it should be:
+                what follows might be questions or the text of one.
         """
         try:
             text = self.bytes_of(key).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise SourceError(f"{self.root.uri}/{key}: not UTF-8 ({error}); fetch it again") from error
-        reader = csv.DictReader(io.StringIO(text, newline=""))
-        self._check_columns(key, reader.fieldnames or (), columns)
-        yield from reader
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        line = 1
+        try:
+            self._check_columns(key, reader.fieldnames or (), columns)
+            for row in reader:
+                line = reader.line_num + 1
+                yield row
+        except csv.Error as error:
+            raise SourceError(
+                f"{self.root.uri}/{key}: the row that begins in line {line} is no CSV ({error}); "
+                "close its quotes, or fetch the file again"
+            ) from error
 
     def parquet(self, key: str, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         """Rows of a Parquet file.
