@@ -85,7 +85,9 @@ def pretend_trained(cell: Cell, *, steps: tuple[int, ...] = (2, 3), num_steps: i
             complete.write_text(json.dumps(values))
 
 
-def pretend_answered(cell: Cell, scored: Scored, *, num_questions: int = 40) -> None:
+def pretend_answered(
+    cell: Cell, scored: Scored, *, num_questions: int = 40, question_files: Mapping[str, str] | None = None
+) -> None:
     """Leave what an evaluation leaves: two questions a video, one about order and one about colour."""
     for entry in cell.evaluations:
         for step in steps_to_ask(cell, entry):
@@ -108,5 +110,6 @@ def pretend_answered(cell: Cell, scored: Scored, *, num_questions: int = 40) -> 
             text = "".join(json.dumps(row) + "\n" for row in rows)
             (asked.results / "answers.jsonl").write_text(text)
             summary = {"modes": {"frames": {"scores": {"cider": {"mean": 0.25, "low": 0.1, "high": 0.3}}}}}
-            (asked.results / "results.json").write_text(json.dumps(summary))
+            values = {**summary, "question_files": question_files or {}}
+            (asked.results / "results.json").write_text(json.dumps(values))
             asked.note_done()

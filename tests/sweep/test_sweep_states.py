@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,24 @@ def test_questions_that_changed_are_not_taken_for_answered(tmp_path: Path) -> No
     assert is_cell_done(cell)
     (tmp_path / "questions" / "questions.jsonl").write_text("{}\n{}\n")
     with pytest.raises(ConfigError, match=r"was asked with questions .*another name, or delete"):
+        is_cell_done(cell)
+
+
+def test_so_are_those_of_tasks_with_other_files(tmp_path: Path) -> None:
+    values = plain(tmp_path)
+    values["evaluate"][0] |= {"task": "videomme", "name": "questions"}
+    cell = load(tmp_path, values).cells[0]
+    asked = tmp_path / "questions" / "test.parquet"
+    asked.parent.mkdir()
+    asked.write_bytes(b"published")
+    pretend_trained(cell)
+    pretend_answered(cell, half, question_files={"test.parquet": hashlib.sha256(b"published").hexdigest()})
+    assert is_cell_done(cell)
+    asked.write_bytes(b"corrected")
+    with pytest.raises(ConfigError, match=r"was asked other questions than those of .*test\.parquet; give"):
+        is_cell_done(cell)
+    asked.unlink()
+    with pytest.raises(ConfigError, match=r"test\.parquet, which can't be read .* put the file back"):
         is_cell_done(cell)
 
 

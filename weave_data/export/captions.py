@@ -1,4 +1,4 @@
-"""Samples to be described and compared with their captions: what `weave-train evaluate --task captions` reads.
+"""Samples to describe and compare with their captions, as `weave-train evaluate --task captions` reads them.
 
     <recipe>-<sha>-val.json       [{"id", "video": "frames/<sample>", "prompt": ..., "captions": ["..."]}]
     frames/<sample>/000000.jpg    frames as they are stored, in the sample's order

@@ -48,6 +48,7 @@ def publish(
     has_failed = lost > max_lost
     results = {
         **head,
+        "question_files": dict(asked.files),
         "missing_kinds": list(asked.missing_kinds),
         "left_out": dict(sorted(asked.left_out.items())),
         "lost_rows": dict(sorted(Counter(row.reason for row in asked.lost).items())),

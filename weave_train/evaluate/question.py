@@ -100,7 +100,8 @@ class QuestionSet:
     Attributes:
         questions: To ask.
         lost: Rows that can't be asked.
-        sha256: Of the files they are in.
+        sha256: Of the files they are in, together.
+        files: sha256 of each, by its key below `--data`.
         missing_kinds: Parts of the published task whose files are not there.
         left_out: What the published files hold beside questions with answers, counted: it is not asked.
     """
@@ -110,6 +111,7 @@ class QuestionSet:
     sha256: str
     missing_kinds: tuple[str, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def first(self, limit: int | None) -> QuestionSet:
         """The first so many questions, and the rows that were lost before the last of them."""

@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from weave_data.errors import ConfigError, VerificationError, WeaveError
+from weave_data.errors import ConfigError, SourceError, VerificationError, WeaveError
 from weave_data.shard import first_difference, load_manifest
-from weave_data.storage import Store, open_store
+from weave_data.storage import Store, open_source, open_store
 from weave_train.checkpoint.layout import complete_steps, newest_checkpoint
 from weave_train.config import PretrainConfig
 from weave_train.sweep.cells import Cell, CellStage
@@ -175,7 +175,25 @@ class Evaluated:
                 f"{self.directory}: was asked with {found.path} {found.theirs!r}, the sweep now says "
                 f"{found.ours!r}; give the evaluation another name, or delete that directory"
             )
+        self._refuse_other_questions()
         return True
+
+    def _refuse_other_questions(self) -> None:
+        """Whichever files a task has: its results say which it read."""
+        source = open_source(self.entry.data)
+        for key, digest in _stored(self.results / "results.json").get("question_files", {}).items():
+            try:
+                now: str | None = hashlib.sha256(source.read(key)).hexdigest()
+            except SourceError as error:
+                raise ConfigError(
+                    f"{self.directory}: was asked the questions of {self.entry.data}/{key}, which can't be read "
+                    f"({error}); put the file back to have them checked"
+                ) from error
+            if now != digest:
+                raise ConfigError(
+                    f"{self.directory}: was asked other questions than those of {self.entry.data}/{key}; give "
+                    "the evaluation another name, or delete that directory"
+                )
 
     def note_done(self) -> None:
         """Say that it ran to its end."""

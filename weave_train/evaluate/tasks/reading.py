@@ -127,9 +127,13 @@ class TaskFiles:
         self._check_columns(key, table.column_names, columns)
         yield from table.select(list(columns)).to_pylist()
 
+    def digests(self) -> dict[str, str]:
+        """sha256 of each file that was read, by its key."""
+        return dict(sorted(self._read.items()))
+
     def sha256(self) -> str:
         """Of all files that were read, by name."""
-        listing = "".join(f"{key} {digest}\n" for key, digest in sorted(self._read.items()))
+        listing = "".join(f"{key} {digest}\n" for key, digest in self.digests().items())
         return hashlib.sha256(listing.encode()).hexdigest()
 
     def _check_columns(self, key: str, found: Sequence[str], wanted: Sequence[str]) -> None:
@@ -175,7 +179,7 @@ def collect(
             lose(row_id, "unreadable-row", f"no {error}" if isinstance(error, KeyError) else str(error))
     if not seen:
         raise SourceError(f"{files.root.uri}: the question file has no row; fetch it again")
-    return QuestionSet(tuple(questions), tuple(lost), files.sha256())
+    return QuestionSet(tuple(questions), tuple(lost), files.sha256(), files=files.digests())
 
 
 def text_field(row: Mapping[str, Any], name: str) -> str:
