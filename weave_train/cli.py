@@ -17,9 +17,10 @@ import typer
 from weave_data.errors import ConfigError, WeaveError
 from weave_data.foreign_text import redact, visible
 from weave_train.commands.ask import chat, generate
+from weave_train.commands.compare import compare
 from weave_train.commands.doctor import HELP as DOCTOR_HELP
 from weave_train.commands.doctor import doctor
-from weave_train.commands.evaluate import compare, evaluate
+from weave_train.commands.evaluate import evaluate
 from weave_train.commands.flags import pretrain_config
 from weave_train.commands.launch import HELP as LAUNCH_HELP
 from weave_train.commands.launch import launch

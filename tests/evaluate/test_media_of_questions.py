@@ -97,6 +97,20 @@ def test_the_published_folder_decides_between_files_of_one_name(tmp_path: Path) 
         media.close()
 
 
+def test_thumbnails_beside_a_video_are_not_taken_for_it(tmp_path: Path) -> None:
+    images = frames_folder(tmp_path / "thumbs" / "ABC", 3)
+    media = finder(tmp_path)
+    assert media.frames(about("ABC"), ALL) == images
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "ABC.mp4").write_bytes(b"never opened")
+    media = finder(tmp_path)
+    with pytest.raises(LostQuestionError, match="2 files fit") as caught:
+        media.frames(about("ABC"), ALL)
+    assert caught.value.reason == "ambiguous-video"
+    assert media.frames(about("ABC", is_frames=True), ALL) == images
+    assert media.frames(about("thumbs/ABC"), ALL) == images
+
+
 @pytest.mark.process
 def test_a_store_that_fails_ends_the_evaluation_and_loses_no_question(tmp_path: Path) -> None:
     for name in ("a", "b"):

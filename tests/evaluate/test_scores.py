@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from weave_data.errors import ConfigError, DeviceError
+from weave_data.errors import ConfigError, DeviceError, SourceError
+from weave_train.commands.compare import compare as compare_command
 from weave_train.evaluate.answer import Answer
 from weave_train.evaluate.compare import compare
 from weave_train.evaluate.exact import exact_match, plain_words
@@ -182,3 +184,61 @@ def test_two_evaluations_are_compared_question_by_question(tmp_path: Path) -> No
     other = write(tmp_path / "c", [answer(0, answer=1, scores={"likelihood": 1.0})])
     with pytest.raises(ConfigError, match="has another right answer"):
         compare(ours, other)
+
+
+def mixed(folder: Path, right: int, *, sha256: str) -> Path:
+    """An open question first, then four choices, `right` of them right, then one that was not generated."""
+    answers = [answer(0, references=("x",), generated="x", scores={"exact": 1.0})]
+    answers += [
+        answer(n, answer=0, scores={"generated": 0.0, "likelihood": float(n <= right)}, tags={"type": "a[b]"})
+        for n in range(1, 5)
+    ]
+    write(folder, [*answers, answer(5, answer=0, scores={"likelihood": 1.0})])
+    (folder / "results.json").write_text(json.dumps({"questions_sha256": sha256}))
+    return folder
+
+
+def test_the_metric_of_a_mixed_file_is_chosen_over_all_its_questions(tmp_path: Path) -> None:
+    ours, theirs = mixed(tmp_path / "a", 3, sha256="1"), mixed(tmp_path / "b", 2, sha256="1")
+    for metric in (None, "likelihood"):
+        found = compare(ours, theirs, metric=metric)
+        assert (found.metric, found.num_without_metric, found.differences[0].count) == ("likelihood", 1, 5)
+        assert found.differences[0].difference.mean == pytest.approx(0.2)
+        assert not found.is_of_other_files
+    assert compare(ours, theirs, metric="generated").num_without_metric == 2
+    assert compare(ours, theirs, metric="exact").differences[0].count == 1
+    few = [answer(n, scores={"exact": 1.0} if n == 0 else {"cider": 1.0}) for n in range(3)]
+    assert compare(write(tmp_path / "c", few), write(tmp_path / "d", few)).metric == "cider"
+
+
+def test_the_command_compares_and_says_what_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    ours, theirs = mixed(tmp_path / "a", 3, sha256="1"), mixed(tmp_path / "b", 2, sha256="2")
+    lines = (ours / "answers.jsonl").read_text()
+    (ours / "answers.jsonl").write_text(
+        lines + answer(9, answer=0, scores={"likelihood": 1.0}).to_line() + "\n"
+    )
+    compare_command(ours, theirs)
+    said = capsys.readouterr().out
+    assert [word.strip() for word in row_of(said, "all")] == ["all", "5", "0.800", "0.600", "+0.200"]
+    assert [word.strip() for word in row_of(said, "type=a[b]")] == [
+        "type=a[b]",
+        "4",
+        "0.750",
+        "0.500",
+        "+0.250",
+    ]
+    assert "frames, likelihood" in said
+    assert "1 questions have an answer in one of the two only and are left out" in said
+    assert "1 questions have no likelihood and are left out" in said
+    assert "warning: the two were asked from different question files" in said
+    (ours / "results.json").write_text("{")
+    with pytest.raises(SourceError, match=r"a/results\.json: damaged"):
+        compare_command(ours, theirs)
+
+
+def row_of(said: str, first: str) -> list[str]:
+    (row,) = [line for line in said.splitlines() if line.strip("\u2502 ").startswith(f"{first} ")]
+    return row.strip("\u2502").split("\u2502")[:5]

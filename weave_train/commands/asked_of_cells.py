@@ -80,7 +80,7 @@ def _wrong_data(cell: Cell) -> Iterator[str]:
         given = command.make_context("weave-train evaluate", words).params
         task = find_task(entry.task)
         try:
-            asked = task.read(TaskFiles(open_source(entry.data)))
+            asked = task.read(TaskFiles(open_source(entry.data))).first(given["limit"])
             if any(question.style == "open" for question in asked.questions):
                 check_metrics(task.metrics, wordnet=given["wordnet"])
         except WeaveError as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from weave_data.errors import ConfigError
+from weave_data.errors import ConfigError, SourceError
 from weave_train.evaluate.answer import Answer, Mode, read_answers
 from weave_train.evaluate.intervals import Interval, paired_difference
 from weave_train.evaluate.results import group_of
@@ -37,11 +39,20 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of one mode and metric; `num_unpaired` questions have an answer in one evaluation only."""
+    """Of one mode and metric.
+
+    Attributes:
+        num_unpaired: Questions that have an answer in one evaluation only.
+        num_without_metric: Questions that both answered, and that do not have the metric in both.
+        is_of_other_files: The two were asked from different question files that share ids.
+        differences: Over all questions first, then by tag.
+    """
 
     mode: Mode
     metric: str
     num_unpaired: int
+    num_without_metric: int
+    is_of_other_files: bool
     differences: Sequence[Difference]
 
 
@@ -54,7 +65,7 @@ def compare(
         ours: Folder `TO/<task>` of A.
         theirs: Of B.
         mode: Of both.
-        metric: None takes the first that both have, `likelihood` before others.
+        metric: None takes `likelihood` where a question has it in both, else what most of them have.
 
     Returns:
         The difference over all questions first, then by tag.
@@ -76,17 +87,35 @@ def compare(
             f"question {differing} has another right answer in {ours} than in {theirs}; evaluate both with "
             "the same question file"
         )
-    chosen = _metric(metric, ours_by_id[shared[0]], theirs_by_id[shared[0]])
-    pairs = [(ours_by_id[id_], theirs_by_id[id_]) for id_ in shared]
-    pairs = [pair for pair in pairs if all(chosen in answer.scores for answer in pair)]
+    paired = [(ours_by_id[id_], theirs_by_id[id_]) for id_ in shared]
+    chosen = _metric(metric, paired)
+    pairs = [pair for pair in paired if all(chosen in answer.scores for answer in pair)]
     by_tag: dict[str, list[tuple[Answer, Answer]]] = {}
     for pair in pairs:
         for tag, value in pair[0].tags.items():
             by_tag.setdefault(f"{tag}={value}", []).append(pair)
     differences = [_difference(None, pairs, chosen)]
     differences += [_difference(tag, of_tag, chosen) for tag, of_tag in sorted(by_tag.items())]
-    unpaired = len(ours_by_id.keys() ^ theirs_by_id.keys())
-    return Comparison(mode, chosen, unpaired, differences)
+    return Comparison(
+        mode,
+        chosen,
+        num_unpaired=len(ours_by_id.keys() ^ theirs_by_id.keys()),
+        num_without_metric=len(paired) - len(pairs),
+        is_of_other_files=_questions(ours) != _questions(theirs),
+        differences=differences,
+    )
+
+
+def _questions(folder: Path | str) -> str | None:
+    """Hash of the question files; None where answers were kept without `results.json`."""
+    path = Path(folder) / "results.json"
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return str(found["questions_sha256"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"{path}: damaged ({error!r}); evaluate again") from error
 
 
 def _answered(folder: Path | str, mode: Mode) -> Mapping[str, Answer]:
@@ -97,12 +126,12 @@ def _same_question(one: Answer, other: Answer) -> bool:
     return (one.answer, one.references) == (other.answer, other.references)
 
 
-def _metric(asked: str | None, ours: Answer, theirs: Answer) -> str:
-    shared = [name for name in ours.scores if name in theirs.scores]
+def _metric(asked: str | None, pairs: Sequence[tuple[Answer, Answer]]) -> str:
+    shared = Counter(name for ours, theirs in pairs for name in ours.scores if name in theirs.scores)
     if asked is None:
         if not shared:
             raise ConfigError("metric: the two evaluations have none in common")
-        return "likelihood" if "likelihood" in shared else shared[0]
+        return "likelihood" if "likelihood" in shared else shared.most_common(1)[0][0]
     if asked not in shared:
         raise ConfigError(f"metric: {asked!r} is not in both; they share {', '.join(shared) or 'none'}")
     return asked

@@ -2,7 +2,7 @@
 
 question.video "ZS9XR.mp4", folder "star/Charades_v1_480"
   star/Charades_v1_480/ZS9XR.mp4        where it was published
-  videos/ZS9XR.mp4, video/ZS9XR.mp4     any other place, as long as one file only fits
+  videos/ZS9XR.mp4, video/ZS9XR.mp4     any other place, as long as one file or folder only fits
   ZS9XR.webm, ZS9XR/000001.jpg, ...     another container, frames already taken
 question.video "pictures/a.jpg"         one image, at that very place: a single frame
 """
@@ -150,12 +150,18 @@ class MediaFinder:
         if self._by_path is None:
             self._by_path = self._listed()
         name = PurePosixPath(question.video)
-        stem = str(name.with_suffix("")) if name.suffix.lower() in _VIDEO_SUFFIXES else str(name)
+        is_file_name = name.suffix.lower() in _VIDEO_SUFFIXES
+        stem = str(name.with_suffix("")) if is_file_name else str(name)
         candidates = self._by_path.get(PurePosixPath(stem).name.lower(), [])
         for tail in (f"{question.folder}/{stem}" if question.folder else "", stem):
             fitting = [found for found in candidates if tail and _ends_with(found.key, tail)]
             exact = [found for found in fitting if found.key == question.video]
-            fitting = exact or [found for found in fitting if found.key.endswith(str(name))] or fitting
+            if is_file_name:
+                fitting = exact or [found for found in fitting if found.key.endswith(str(name))] or fitting
+            elif question.is_frames:
+                fitting = exact or [found for found in fitting if found.images] or fitting
+            else:  # without a suffix a video and a folder of its thumbnails fit alike
+                fitting = exact or fitting
             if len(fitting) == 1:
                 return fitting[0]
             if fitting:

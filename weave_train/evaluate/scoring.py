@@ -35,7 +35,8 @@ def score_open(
 ) -> list[Answer]:
     """Add the scores of open answers; others stay as they are.
 
-    `exact`; `wups_0.9` and `wups_0.0`; `cider`, `bleu_4` and `rouge_l`, each sentence's own.
+    `exact`; `wups_0.9` and `wups_0.0`; `cider`, `bleu_4` and `rouge_l`, each sentence's own: their mean is
+    not the corpus BLEU-4 of captioning tables.
 
     Args:
         answers: Of one mode: CIDEr weighs words by how many of these references have them.
@@ -78,7 +79,7 @@ def _caption_scorers() -> Mapping[str, Any]:
 
 
 def _caption_scores(asked: Sequence[Answer]) -> dict[str, Sequence[float]]:
-    """Per sentence, from the coco-caption code, over our words instead of its Java tokenizer's."""
+    """Per sentence, from the coco-caption code, over `plain_words`, not its Java tokenizer's: no articles."""
     references = {
         number: [" ".join(plain_words(text)) for text in answer.references or ()]
         for number, answer in enumerate(asked)

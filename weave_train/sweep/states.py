@@ -180,19 +180,20 @@ class Evaluated:
 
     def _refuse_other_questions(self) -> None:
         """Whichever files a task has: its results say which it read."""
-        source = open_source(self.entry.data)
+        data = self.entry.data
+        source = open_source(data)
         for key, digest in _stored(self.results / "results.json").get("question_files", {}).items():
             try:
                 now: str | None = hashlib.sha256(source.read(key)).hexdigest()
             except SourceError as error:
                 raise ConfigError(
-                    f"{self.directory}: was asked the questions of {self.entry.data}/{key}, which can't be read "
+                    f"{self.directory}: was asked the questions of {data}/{key}, which can't be read "
                     f"({error}); put the file back to have them checked"
                 ) from error
             if now != digest:
                 raise ConfigError(
-                    f"{self.directory}: was asked other questions than those of {self.entry.data}/{key}; give "
-                    "the evaluation another name, or delete that directory"
+                    f"{self.directory}: was asked other questions than those of {data}/{key}; give the "
+                    "evaluation another name, or delete that directory"
                 )
 
     def note_done(self) -> None:
