@@ -52,6 +52,17 @@ class LeakingDecoder(MisbehavingDecoder):
         return super().decode(data, choose=choose, keep=keep)
 
 
+class UnluckyDecoder(PyavDecoder):
+    """Killed as it starts, as many times as the file $WEAVE_TEST_KILLS has bytes."""
+
+    def __init__(self):
+        super().__init__()
+        path = Path(os.environ["WEAVE_TEST_KILLS"])
+        if left := path.read_bytes():
+            path.write_bytes(left[1:])
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 class CountingDecoder(PyavDecoder):
     """PyAV that adds a line to $WEAVE_TEST_DECODED per clip."""
 

@@ -13,9 +13,10 @@ import pytest
 from bad_decoders import BUG, CRASH, EXIT, GREEDY, HANG, ONCE
 from clips import rendered
 
+from weave_data.decode import isolation
 from weave_data.decode.isolation import IsolatedDecoder, LostClipError
 from weave_data.decode.job import ClipJob, PictureFormat
-from weave_data.errors import DecodeError, DeviceError
+from weave_data.errors import DecodeError, DeviceError, IncompleteError
 from weave_data.frame_policy import FrameAsk
 from weave_data.records import RejectReason
 
@@ -104,6 +105,31 @@ def test_a_bug_in_a_decoder_is_one_reject_without_addresses() -> None:
 def test_a_decoder_that_is_not_installed_stops_the_run() -> None:
     with isolated("no_such_package:Decoder") as decoder, pytest.raises(DeviceError, match="no_such_package"):
         decoder.decode(rendered("h264"), JOB)
+
+
+@pytest.fixture
+def kills(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Deaths of a child as it starts, a byte each."""
+    monkeypatch.setattr(isolation, "_START_PAUSES_SECONDS", (0.0, 0.0))
+    monkeypatch.setenv("WEAVE_TEST_KILLS", str(tmp_path / "kills"))
+    return tmp_path / "kills"
+
+
+def test_a_child_that_is_killed_as_it_starts_is_started_again_and_costs_no_clip(kills: Path) -> None:
+    kills.write_bytes(b"11")
+    with isolated("bad_decoders:UnluckyDecoder") as decoder:
+        assert len(decoder.decode(rendered("h264"), JOB).frames) == 4
+        assert decoder.num_started == 3
+
+
+def test_a_child_that_is_killed_whenever_it_starts_is_no_fault_of_its_installation(kills: Path) -> None:
+    kills.write_bytes(b"1" * 9)
+    said = r"was killed by SIGKILL while it started, 3 times \(out of memory\?\).*run the same command again"
+    with isolated("bad_decoders:UnluckyDecoder") as decoder:
+        with pytest.raises(IncompleteError, match=said):
+            decoder.decode(rendered("h264"), JOB)
+        kills.write_bytes(b"")
+        assert len(decoder.decode(rendered("h264"), JOB).frames) == 4
 
 
 def test_a_child_dies_with_its_parent() -> None:

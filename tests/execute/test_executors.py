@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from weave_data.errors import DeviceError, IncompleteError, SourceError
-from weave_data.execute import ActorPool, Executor, InProcessExecutor, RayExecutor, RayResources, Step
+from weave_data.execute import ActorPool, Executor, InProcessExecutor, RayExecutor, RayResources, Step, on_ray
 
 NUM_ITEMS = 40
 
@@ -37,6 +38,28 @@ class AddDevice:
         if self.is_broken:
             raise DeviceError("no weights here")
         return lambda result: (*result, device, os.getpid())
+
+
+@dataclass(frozen=True)
+class Die:
+    """Actor work that a number kills every time, as the kernel does when memory is short."""
+
+    number: int
+
+    def __call__(self, device: str) -> Callable[[tuple[int, int]], tuple[int, int]]:
+        def work(result: tuple[int, int]) -> tuple[int, int]:
+            if result[0] == self.number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return work
+
+
+class Unloadable:
+    """An actor whose constructor raises what is none of ours."""
+
+    def __call__(self, device: str) -> Callable[[tuple[int, int]], tuple[int, int]]:
+        raise RuntimeError("CUDA out of memory, as it were")
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +116,68 @@ def test_more_actors_than_cores_leave_room_for_the_tasks_that_feed_them(ray_exec
 def test_ray_work_runs_in_other_processes(ray_executor: RayExecutor) -> None:
     results = list(ray_executor.run(Step("square", range(NUM_ITEMS), Square())))
     assert os.getpid() not in {process_id for _, process_id in results}
+
+
+@pytest.mark.process
+@pytest.mark.timeout(900)
+def test_an_actor_that_the_same_item_kills_every_time_ends_the_step(
+    ray_executor: RayExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_ray, "MAX_RETRIES", 1)
+    with pytest.raises(
+        IncompleteError, match=r"^embed: a worker died 2 times.*more memory.*same command again"
+    ):
+        list(ray_executor.run(Step("embed", range(3), Square(), ActorPool(Die(4)))))
+    assert len(list(ray_executor.run(Step("embed", range(3), Square(), ActorPool(Die(5)))))) == 3
+
+
+@pytest.mark.process
+def test_an_actor_that_can_not_be_made_is_no_worker_that_died(ray_executor: RayExecutor) -> None:
+    with pytest.raises(DeviceError, match=r"^embed: a worker .* can't start .*CUDA out of memory"):
+        list(ray_executor.run(Step("embed", range(3), Square(), ActorPool(Unloadable()))))
+
+
+def test_what_ray_gives_up_on_is_told_apart() -> None:
+    from ray import exceptions
+
+    def said(error: Exception) -> str:
+        return str(on_ray._given_up("decode", error))
+
+    assert "a worker died 11 times" in said(exceptions.WorkerCrashedError())
+    assert "a worker died 11 times" in said(exceptions.ActorDiedError())
+    assert "no room for results" in said(exceptions.OutOfDiskError("full"))
+    lost = said(exceptions.RuntimeEnvSetupError("no such wheel"))
+    assert "Ray gave up (RuntimeEnvSetupError: " in lost
+    assert "memory" not in lost
+
+
+def test_a_cluster_of_other_versions_or_with_another_token_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import ray
+    from ray.exceptions import AuthenticationError
+
+    from weave_data.doctor import Questions, ask_over_ray
+
+    failure: Exception = RuntimeError(
+        "Version mismatch: The cluster was started with:\n    Ray: 2.1\nThis process with:\n    Ray: 2.2\n"
+    )
+
+    def init(**_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(SourceError, match=r"has other versions .*Ray: 2\.1 .*Ray: 2\.2\); run one image"):
+        RayExecutor(RayResources("10.0.0.1:6379")).prepare()
+    (found,) = ask_over_ray(Questions(packages=()), "10.0.0.1:6379").findings
+    assert (found.check, found.status.value) == ("nodes", "fail")
+    assert "Ray: 2.1" in found.found
+    assert "on every node" in found.remedy
+    failure = AuthenticationError("Token is wrong")
+    (found,) = ask_over_ray(Questions(packages=()), "10.0.0.1:6379").findings
+    assert "refuses us (Token is wrong" in found.found
+    assert "RAY_AUTH_TOKEN" in found.remedy
 
 
 @pytest.mark.process

@@ -23,7 +23,12 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
-def interruptible(farewell: Callable[[], str], *, ending_seconds: float = ENDING_SECONDS) -> Iterator[None]:
+def interruptible(
+    farewell: Callable[[], str],
+    *,
+    ending_seconds: float = ENDING_SECONDS,
+    last_words: Callable[[], str] = str,
+) -> Iterator[None]:
     """Let SIGINT and SIGTERM end what runs inside: one KeyboardInterrupt, then exit code 130.
 
     A thread says the farewell when the signal comes, and ends the process itself when the interrupted code
@@ -34,6 +39,7 @@ def interruptible(farewell: Callable[[], str], *, ending_seconds: float = ENDING
     Args:
         farewell: Gives the line to say; called in another thread.
         ending_seconds: Longest time from the signal to the end of the process.
+        last_words: Gives what is left to say when the code inside has to be cut off; may be empty.
 
     Raises:
         typer.Exit: The code ended because of a signal.
@@ -41,7 +47,7 @@ def interruptible(farewell: Callable[[], str], *, ending_seconds: float = ENDING
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    watch = _Watch(farewell, ending_seconds)
+    watch = _Watch(farewell, ending_seconds, last_words)
     before = {number: signal.signal(number, watch.interrupt) for number in _SIGNALS}
     wakeup_before = signal.set_wakeup_fd(watch.wakeup, warn_on_full_buffer=False)
     try:
@@ -62,10 +68,12 @@ def interruptible(farewell: Callable[[], str], *, ending_seconds: float = ENDING
 class _Watch:
     """The thread; signals reach it through a pipe that the interpreter writes their numbers to."""
 
-    def __init__(self, farewell: Callable[[], str], ending_seconds: float) -> None:
+    def __init__(
+        self, farewell: Callable[[], str], ending_seconds: float, last_words: Callable[[], str]
+    ) -> None:
         self.is_interrupted = False
         self.is_answered = threading.Event()
-        self._farewell = farewell
+        self._farewell, self._last_words = farewell, last_words
         self._ending_seconds = ending_seconds
         self._reader, self.wakeup = os.pipe()
         os.set_blocking(self.wakeup, False)
@@ -88,6 +96,8 @@ class _Watch:
             err.print(escape(self._farewell()))
             self.is_answered.set()
             _next_signal(reader.fileno(), self._ending_seconds)
+            if words := self._last_words():
+                err.print(escape(words))
             os._exit(INTERRUPTED)
 
 

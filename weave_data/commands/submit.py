@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,10 +59,13 @@ def _submit(
     """Build on a Ray cluster: sends the configuration, shows the log, ends with the build's exit code."""
     command = [*(overrides or ()), *(["--replace"] if replace else ())]
     command += [] if limit is None else ["--limit", str(limit)]
-    farewell = _Farewell()
-    with one_line_errors(debug=debug), interruptible(farewell, ending_seconds=ENDING_SECONDS):
+    farewell = _Farewell(address)
+    with (
+        one_line_errors(debug=debug),
+        interruptible(farewell, ending_seconds=ENDING_SECONDS, last_words=farewell.last_words),
+    ):
         from weave_data.config import load_build_config
-        from weave_data.execute import JobServer, make_job_spec, read_runtime_env
+        from weave_data.execute import JobServer, make_job_spec, new_job_id, read_runtime_env
 
         _check_output(load_build_config(config, list(overrides or ())))
         with tempfile.TemporaryDirectory(prefix="weave-job-") as scratch:
@@ -71,42 +76,69 @@ def _submit(
                 working_dir=working_dir,
                 runtime_env=read_runtime_env(runtime_env) if runtime_env else None,
             )
-            job = JobServer(address).submit(spec)
-        farewell.job_id = job.job_id
+            server = JobServer(address)
+            job = server.job(new_job_id())
+            with farewell.stopping(job):
+                server.submit(spec, job.job_id)
         err.print(escape(f"job {job.job_id} at {address}: {spec.entrypoint}"))
         if no_wait:
             where = f"--address {shlex.quote(address)} {job.job_id}"
             out.print(escape(f"follow it: ray job logs --follow {where}\nstop it: ray job stop {where}"))
             return
-        code = _follow(job)
+        with farewell.stopping(job):
+            code = job.follow(_write)
         if code == INTERRUPTED:
             err.print(escape(f"the job was stopped; continue with: {farewell.command}"))
         if code:
             raise typer.Exit(code)
 
 
-def _follow(job: Job) -> int:
-    try:
-        return job.follow(_write)
-    except KeyboardInterrupt:
-        job.stop()
-        job.follow(_write)
-        raise
-
-
 class _Farewell:
-    """What can be said when a signal comes."""
+    """What can be said when a signal comes, and what is done about the job then."""
 
-    def __init__(self) -> None:
-        self.job_id: str | None = None
+    def __init__(self, address: str) -> None:
         self.command = shlex.join(["weave-data", *sys.argv[1:]])
+        self._address = address
+        self._job_id: str | None = None
+        self._is_over = False
 
     def __call__(self) -> str:
-        if self.job_id is None:
+        if self._job_id is None:
             return f"interrupted: nothing was submitted; start with: {self.command}"
         return (
-            f"interrupted: stopping job {self.job_id}; what it committed stays, continue with: {self.command}"
+            f"interrupted: stopping job {self._job_id}; what it committed stays, "
+            f"continue with: {self.command}"
         )
+
+    def last_words(self) -> str:
+        """That the job may go on; empty when nothing is left to stop."""
+        if self._job_id is None or self._is_over:
+            return ""
+        where = f"{self._job_id} --address {shlex.quote(self._address)}"
+        return (
+            f"job {self._job_id} may still run: look with `ray job status {where}`, "
+            f"stop it with `ray job stop {where}`"
+        )
+
+    @contextlib.contextmanager
+    def stopping(self, job: Job) -> Iterator[None]:
+        """Stop the job when what is done with it is interrupted, and pass on what it says to its end."""
+        from weave_data.errors import WeaveError
+
+        self._job_id = job.job_id
+        try:
+            yield
+        except KeyboardInterrupt:
+            try:
+                if job.stop():
+                    job.follow(_write)
+                else:
+                    err.print(escape(f"job {job.job_id} had not been submitted yet"))
+            except WeaveError as error:
+                err.print(escape(str(error)))
+                err.print(escape(self.last_words()))
+            self._is_over = True
+            raise
 
 
 def _check_output(config: BuildConfig) -> None:

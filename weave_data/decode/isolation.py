@@ -21,13 +21,16 @@ from typing import Any, Self
 import psutil
 
 from weave_data.decode.job import ClipFrames, ClipJob, PictureFormat
-from weave_data.errors import DecodeError, DeviceError
+from weave_data.errors import DecodeError, DeviceError, IncompleteError
 from weave_data.records import RejectReason
 
 __all__ = ["IsolatedDecoder", "LostClipError"]
 
 RETRY_FACTOR = 4
 _START_SECONDS = 120.0
+_START_PAUSES_SECONDS = (1.0, 5.0, 15.0)
+"""Between attempts to start a child: whoever took the memory that it lacked may be gone by then."""
+
 _POLL_SECONDS = 0.05
 
 
@@ -85,6 +88,7 @@ class IsolatedDecoder:
             DecodeError: The clip's content is at fault.
             LostClipError: It timed out or was killed twice.
             DeviceError: The decoder can't be loaded.
+            IncompleteError: The child is killed whenever it starts.
         """
         try:
             if self._child is not None and self._is_spent(self._child):
@@ -99,14 +103,29 @@ class IsolatedDecoder:
 
     def _attempt(self, data: bytes, job: ClipJob, *, factor: int) -> ClipFrames:
         if self._child is None:
-            self._child = _Child(self._settings)
-            self.num_started += 1
+            self._child = self._start()
         return self._child.decode(
             data,
             job,
             timeout_seconds=self._timeout_seconds * factor,
             memory_bytes=self._memory_bytes * factor,
         )
+
+    def _start(self) -> _Child:
+        """A child that said hello; one that is killed before that, as when memory is short, is no clip's."""
+        for pause_seconds in (*_START_PAUSES_SECONDS, None):
+            self.num_started += 1
+            try:
+                return _Child(self._settings)
+            except _KilledAtStartError as error:
+                if pause_seconds is None:
+                    raise IncompleteError(
+                        f"{error} while it started, {len(_START_PAUSES_SECONDS) + 1} times (out of memory?); "
+                        "see `dmesg` for who killed it, lower execution.num_cpus or give the machine or "
+                        "container more memory, then run the same command again"
+                    ) from error
+                time.sleep(pause_seconds)
+        raise AssertionError("the last attempt returns or raises")
 
     def _is_spent(self, child: _Child) -> bool:
         """A child that leaked little by little is replaced before it costs a clip."""
@@ -116,6 +135,10 @@ class IsolatedDecoder:
         if self._child is not None:
             self._child.stop()
             self._child = None
+
+
+class _KilledAtStartError(Exception):
+    """A signal ended a child before its hello."""
 
 
 class _Child:
@@ -137,7 +160,10 @@ class _Child:
         try:
             hello = self._receive(_START_SECONDS, None)
         except LostClipError as error:
+            code = self._process.poll()
             self.stop()
+            if code is not None and code == -signal.SIGKILL:
+                raise _KilledAtStartError(error.detail) from error
             raise DeviceError(
                 f"the decoder process does not start ({error.detail}); run "
                 f"`{sys.executable} -m weave_data.decode.worker` to see why"

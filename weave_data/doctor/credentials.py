@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import botocore.session
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from weave_data.doctor.finding import Finding, Status
 
@@ -39,9 +39,16 @@ def find_credentials(*, now: float | None = None) -> Finding:
     try:
         found: Any = session.get_credentials()
     except (BotoCoreError, ValueError) as error:
-        return _none(" ".join(str(error).split()))
+        return _none(_one_line(error))
     if found is None:
         return _none("none in the environment, in ~/.aws, or from this machine's role")
+    try:  # roles and sign-ons are asked for keys when these are looked at
+        return _judge(session, found, now)
+    except (BotoCoreError, ClientError, RuntimeError, ValueError) as error:
+        return Finding("credentials", Status.FAIL, f"{found.method}: {_one_line(error)}", _RENEW)
+
+
+def _judge(session: Any, found: Any, now: float | None) -> Finding:
     expiry = getattr(found, "_expiry_time", None) or _noted_expiry(session)
     key = f"{found.method}, key ending in {_tail(found, expiry)}"
     if found.method in _ASKED_AGAIN:
@@ -87,6 +94,10 @@ def _tail(found: Any, expiry: datetime | None) -> str:
 
 def _token(found: Any) -> bool:
     return bool(found.token)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _none(reason: str) -> Finding:

@@ -14,7 +14,7 @@ files, because every file is a pure function of its inputs and the first writer 
 from weave_data.execute.contract import ActorPool, Executor, Step
 from weave_data.execute.in_process import InProcessExecutor
 from weave_data.execute.job_spec import JobSpec, make_job_spec, read_runtime_env
-from weave_data.execute.jobs import Job, JobServer
+from weave_data.execute.jobs import Job, JobServer, new_job_id
 from weave_data.execute.nodes import NodeAnswer, ask_every_node
 from weave_data.execute.on_ray import RayExecutor, RayResources
 
@@ -31,5 +31,6 @@ __all__ = [
     "Step",
     "ask_every_node",
     "make_job_spec",
+    "new_job_id",
     "read_runtime_env",
 ]

@@ -16,11 +16,21 @@ from weave_data.execute.job_spec import JobSpec
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-__all__ = ["Job", "JobServer"]
+__all__ = ["Job", "JobServer", "new_job_id"]
 
 STOPPED_CODE = 130
+ANSWER_SECONDS = 20.0
+"""Longest silence of the server in an answer to a question."""
+
+SUBMIT_SECONDS = 120.0
+"""The same where it has something to do: to store a folder, to start a job."""
+
 POLL_SECONDS = 1.0
 LOST_AFTER_SECONDS = 60.0
+APPEARS_SECONDS = 3.0
+"""A request to start a job that we did not wait for may still be on its way for so long."""
+
+_NO_SUCH_JOB = "status code 404"
 NEVER_BEGAN = {
     "RUNTIME_ENV_SETUP_FAILURE",
     "JOB_SUPERVISOR_ACTOR_START_TIMEOUT",
@@ -45,8 +55,6 @@ class JobServer:
     """
 
     def __init__(self, address: str) -> None:
-        from ray.job_submission import JobSubmissionClient
-
         for name in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
             logging.getLogger(name).setLevel(logging.WARNING)
         # Ray prefers these variables to what it is told
@@ -54,21 +62,45 @@ class JobServer:
         os.environ["RAY_API_SERVER_ADDRESS"] = address
         self.address = address
         with _explained(address):
-            self._client: JobSubmissionClient = JobSubmissionClient(address)
+            self._client = _client(address)
 
-    def submit(self, spec: JobSpec) -> Job:
+    def job(self, job_id: str) -> Job:
+        """The job of this name, which need not be there (yet)."""
+        return Job(self._client, self.address, job_id)
+
+    def submit(self, spec: JobSpec, job_id: str) -> Job:
         """Pack and send the folder, start the job.
+
+        Args:
+            spec: What to run.
+            job_id: From `new_job_id`: known before, so that an interrupted submission can be stopped.
 
         Raises:
             ConfigError: The folder or the runtime environment is not acceptable to Ray.
             SourceError: The server does not answer or refuses.
         """
-        job_id = f"weave-{secrets.token_hex(6)}"
         with _explained(self.address):
             self._client.submit_job(
                 entrypoint=spec.entrypoint, runtime_env=spec.runtime_env, submission_id=job_id
             )
-        return Job(self._client, self.address, job_id)
+        return self.job(job_id)
+
+
+def new_job_id() -> str:
+    """A name that no other job has."""
+    return f"weave-{secrets.token_hex(6)}"
+
+
+def _client(address: str) -> JobSubmissionClient:
+    """Ray's client, which by itself would wait for ever for a head whose cable is pulled."""
+    from ray.job_submission import JobSubmissionClient
+
+    class Impatient(JobSubmissionClient):
+        def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
+            options.setdefault("timeout", ANSWER_SECONDS if method == "GET" else SUBMIT_SECONDS)
+            return super()._do_request(method, endpoint, **options)
+
+    return Impatient(address)
 
 
 class Job:
@@ -110,14 +142,32 @@ class Job:
                     return self._exit_code(info)
             time.sleep(POLL_SECONDS)
 
-    def stop(self) -> None:
+    def stop(self) -> bool:
         """Ask the job to end; it has `STOP_SECONDS` to do so by itself.
+
+        A submission that nobody waited for may still be on its way, so a job that is not there, or has no
+        process yet, is asked for again during `APPEARS_SECONDS`.
+
+        Returns:
+            False where the job never came to be.
 
         Raises:
             SourceError: The server does not answer.
         """
-        with _explained(self._address):
-            self._client.stop_job(self.job_id)
+        asked = time.monotonic()
+        while True:
+            is_last = time.monotonic() - asked > APPEARS_SECONDS
+            with _explained(self._address):
+                try:
+                    is_stopping = self._client.stop_job(self.job_id)
+                    if is_last or is_stopping or self._client.get_job_status(self.job_id).is_terminal():
+                        return True
+                except RuntimeError as error:
+                    if _NO_SUCH_JOB not in str(error):
+                        raise
+                    if is_last:
+                        return False
+            time.sleep(POLL_SECONDS / 2)
 
     def _exit_code(self, info: Any) -> int:
         code: int | None = info.driver_exit_code

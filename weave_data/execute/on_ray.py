@@ -28,6 +28,7 @@ __all__ = ["RayExecutor", "RayResources"]
 
 COLUMN = "payload"
 _STARTS_TOO_SLOWLY = "timed out during startup"
+_OTHER_VERSIONS = "Version mismatch"
 MAX_BLOCKS = 4096  # a block per item melts the driver at hundreds of thousands of items
 TASK_CORES = 0.99
 ACTOR_CORES = 0.0001
@@ -36,7 +37,8 @@ for tasks; without one it needs a trace, which keeps it off such nodes. Tasks le
 hundred actors take: if actors cost tasks a core, a small machine could have none left to feed them."""
 
 MAX_RETRIES = 10
-"""Of a task whose worker or node died. Ray Data would repeat for ever what kills its worker every time."""
+"""Of a task whose worker or node died, be it an actor's, and of an actor's start. Ray Data would repeat for
+ever what kills its worker every time."""
 
 LOGICAL_GPUS = "WEAVE_LOGICAL_GPUS"
 
@@ -105,6 +107,7 @@ class RayExecutor:
 
     def _connect(self) -> None:
         import ray
+        from ray.exceptions import AuthenticationError
 
         os.environ.setdefault("RAY_task_oom_retries", str(MAX_RETRIES))  # for ever otherwise
         address = self._resources.address or _job_address()
@@ -121,7 +124,19 @@ class RayExecutor:
                 f"execution.ray_address: no Ray cluster answers at {address!r} ({error}); "
                 "start one with `ray start --head`, or leave it null for a private one"
             ) from error
-        except Exception as error:  # Ray has no class for this one
+        except AuthenticationError as error:
+            raise SourceError(
+                f"execution.ray_address: the Ray cluster at {address!r} refuses us ({_one_line(error)}); set "
+                "RAY_AUTH_MODE=token and the cluster's token (RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or "
+                "~/.ray/auth_token)"
+            ) from error
+        except Exception as error:  # Ray has no classes for these
+            if _OTHER_VERSIONS in str(error):
+                raise SourceError(
+                    f"execution.ray_address: the Ray cluster at {address!r} has other versions than this "
+                    f"process ({_one_line(error)}); run one image, or the same Python and constraints.txt, "
+                    "on every node and here"
+                ) from error
             if _STARTS_TOO_SLOWLY not in str(error):
                 raise
             raise IncompleteError(
@@ -143,10 +158,10 @@ class RayExecutor:
         source = ray.data.from_items(rows, override_num_blocks=min(len(rows), MAX_BLOCKS))
         cores = 1 if step.then is None else TASK_CORES
         with warnings.catch_warnings():
-            # max_retries has no other way in than the arguments that Ray means to name one by one
+            # limits of retries have no other way in than the arguments that Ray means to name one by one
             warnings.simplefilter("ignore", RayDeprecationWarning)
             worked = source.map(_Work(step.work), num_cpus=cores, max_retries=MAX_RETRIES)
-        return worked if step.then is None else _behind(worked, step.then)
+            return worked if step.then is None else _behind(worked, step.then)
 
 
 def _behind(dataset: ray.data.Dataset, pool: ActorPool) -> ray.data.Dataset:
@@ -158,12 +173,14 @@ def _behind(dataset: ray.data.Dataset, pool: ActorPool) -> ray.data.Dataset:
         compute=ray.data.ActorPoolStrategy(size=pool.num_actors),
         num_gpus=pool.num_gpus_per_actor or None,
         num_cpus=0 if pool.num_gpus_per_actor else ACTOR_CORES,
+        max_restarts=MAX_RETRIES,
+        max_task_retries=MAX_RETRIES,
     )
 
 
 @contextmanager
 def _explaining_lost_workers(step: str) -> Iterator[None]:
-    """Turn workers that died once too often into our own error; what a task raised itself passes through."""
+    """Turn what Ray itself gives up on into our own error; what a task raised itself passes through."""
     from ray.exceptions import RayError, RayTaskError
 
     try:
@@ -171,13 +188,36 @@ def _explaining_lost_workers(step: str) -> Iterator[None]:
     except RayTaskError:
         raise
     except RayError as error:
-        what = str(error).strip().partition("\n")[0]
-        raise IncompleteError(
-            f"{step}: a worker died {MAX_RETRIES + 1} times over the same work "
-            f"({type(error).__name__}: {what}); what is committed stays. Give each task more memory "
-            "(fewer execution.num_cpus, larger nodes, a smaller execution.clip_memory_bytes), then run the "
-            "same command again"
-        ) from error
+        raise _given_up(step, error) from error
+
+
+def _given_up(step: str, error: Exception) -> WeaveError:
+    """A start that fails, workers that die, results that are lost with a node, and the rest."""
+    from ray import exceptions
+
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    name, again = type(error).__name__, "then run the same command again: what is committed stays"
+    if isinstance(error, exceptions.RayActorError) and error.actor_init_failed:
+        return DeviceError(
+            f"{step}: a worker that holds the model can't start ({lines[-1]}); see `weave-data doctor`, free "
+            f"the GPU's memory or mend the installation on the nodes, {again}"
+        )
+    deaths = exceptions.WorkerCrashedError, exceptions.OutOfMemoryError, exceptions.RayActorError
+    nodes = exceptions.NodeDiedError, exceptions.LocalRayletDiedError
+    if isinstance(error, (*deaths, *nodes)):
+        return IncompleteError(
+            f"{step}: a worker died {MAX_RETRIES + 1} times, over the same work or as it started "
+            f"({name}: {lines[0]}); give each task more memory (fewer execution.num_cpus, larger nodes, a "
+            f"smaller execution.clip_memory_bytes or batch_size), {again}"
+        )
+    if isinstance(error, (exceptions.ObjectStoreFullError, exceptions.OutOfDiskError)):
+        return IncompleteError(
+            f"{step}: Ray has no room for results ({name}: {lines[0]}); give its nodes more disk and shared "
+            f"memory, {again}"
+        )
+    return IncompleteError(
+        f"{step}: Ray gave up ({name}: {lines[0]}); see `ray status` and the logs of its nodes, {again}"
+    )
 
 
 class _Work:
@@ -229,6 +269,10 @@ def _device_here(device: str) -> str:
         "Ray gave this actor a GPU, but torch sees none here; install a CUDA build of torch on every node, "
         f"or set {LOGICAL_GPUS}=1 to exercise the actor pool on CPUs"
     )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500].rstrip(".")
 
 
 def _quieten() -> None:

@@ -23,12 +23,19 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectTimeoutError,
+    CredentialRetrievalError,
     HTTPClientError,
     IncompleteReadError,
+    LoginError,
+    MetadataRetrievalError,
+    NoAuthTokenError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
     ProfileNotFound,
+    RefreshWithMFAUnsupportedError,
+    SSOError,
+    TokenRetrievalError,
 )
 from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
@@ -81,6 +88,24 @@ _REFUSED_CREDENTIALS = frozenset(
         "UserSuspended",
     }
 )
+_NO_CREDENTIALS = (
+    CredentialRetrievalError,
+    LoginError,
+    MetadataRetrievalError,
+    NoAuthTokenError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    RefreshWithMFAUnsupportedError,
+    SSOError,
+    TokenRetrievalError,
+)
+"""There are none, or whoever issues them (a sign-on, a role, a program) gives no new ones."""
+
+_ISSUING = frozenset(
+    {"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "CreateToken", "GetRoleCredentials"}
+)
+"""Requests with which botocore renews credentials."""
+
 _BUSY = frozenset({"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "RequestThrottled"})
 
 
@@ -113,8 +138,10 @@ def s3_client(attempts: int | None = None, idle_seconds: float = READ_SECONDS) -
         with _MAKING:  # one takes a third of a second of computing: threads that start together share it
             return _cached_client(os.getpid(), aws_environment(), attempts or max_attempts(), idle_seconds)
     except (BotoCoreError, ValueError) as error:
-        reason = _one_line(error)
-        raise StoreError(f"S3 is not configured: {reason}; correct the AWS_* environment") from error
+        reason = _one_line(error).rstrip(":.")
+        explained = StoreError(f"S3 is not configured: {reason}; correct the AWS_* environment")
+        explained.is_refusal = _is_refusal(error)
+        raise explained from error
 
 
 @functools.lru_cache(maxsize=8)
@@ -181,6 +208,11 @@ def explain(error: Exception, uri: str) -> StoreError:
             f"no usable S3 credentials ({_one_line(error).rstrip('.')}); renew them and "
             "AWS_CREDENTIAL_EXPIRATION, then run the same command again: it resumes"
         )
+    elif isinstance(error, _NO_CREDENTIALS) or _is_refused_issue(error):
+        reason = (
+            f"no usable S3 credentials ({_one_line(error).rstrip('.')}); renew them (`aws sso login`, or "
+            "whatever issued them), then run the same command again: it resumes"
+        )
     elif isinstance(error, NoRegionError):
         reason = "no region; set AWS_DEFAULT_REGION"
     elif isinstance(error, (BotoConnectionError, ConnectTimeoutError, HTTPClientError)):
@@ -197,8 +229,13 @@ def explain(error: Exception, uri: str) -> StoreError:
 
 def _is_refusal(error: Exception) -> bool:
     if isinstance(error, ClientError):
-        return error_code(error) in _REFUSED_CREDENTIALS
-    return has_expired(error) or isinstance(error, (NoCredentialsError, PartialCredentialsError))
+        return error_code(error) in _REFUSED_CREDENTIALS or _is_refused_issue(error)
+    return has_expired(error) or isinstance(error, _NO_CREDENTIALS)
+
+
+def _is_refused_issue(error: Exception) -> bool:
+    """Credentials were to be renewed, and the issuer said no."""
+    return isinstance(error, ClientError) and error.operation_name in _ISSUING and not _is_transient(error)
 
 
 def _is_transient(error: Exception) -> bool:
