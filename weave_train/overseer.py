@@ -109,4 +109,4 @@ def ask_to_stop(folder: Path) -> None:
 def is_asked_to_stop() -> bool:
     """True once whoever started this rank wants it to save and end."""
     folder = os.environ.get(EXITS_VARIABLE)
-    return bool(folder) and (Path(folder) / _STOP).exists()
+    return (Path(folder) / _STOP).exists() if folder else False
