@@ -118,4 +118,4 @@ def is_asked_to_stop() -> bool:
     if _stopping.is_set():
         return True
     folder = os.environ.get(EXITS_VARIABLE)
-    return bool(folder) and (Path(folder) / _STOP).exists()
+    return (Path(folder) / _STOP).exists() if folder else False

@@ -241,7 +241,7 @@ def _check_room(resources: dict[str, float], num_ranks: int) -> bool:
 
 def _cause(failures: dict[int, Exception]) -> WeaveError:
     """The error of the lowest rank that says why, one with an own exit code first; without Ray's wrapping."""
-    ours = []
+    ours = list[WeaveError]()
     for rank in sorted(failures):
         error: BaseException | None = failures[rank]
         while error is not None and not isinstance(error, WeaveError):

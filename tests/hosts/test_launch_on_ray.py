@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -9,12 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 from builders import write_woven_dataset
+from expected_ledgers import expected_ledgers
 from netns import virtual_hosts
 from ray_hosts import RAY, RayHosts, ray_hosts
 from servers import S3Server
-from training_runs import column
+from training_runs import Training, column, wait_for_steps
 
 REPOSITORY = Path(__file__).parents[2]
 STEPS = "6"
@@ -48,6 +51,27 @@ class Cluster:
             *("--max_steps", STEPS, "--run_root_dir", str(self.root), "--run_id", run_id),
             *("--checkpoint.uri", f"s3://{self.bucket}/runs/{run_id}", *extra),
         ]
+
+    def launch(self, run_id: str, *extra: str) -> subprocess.Popen[str]:
+        """Two workers, started on the first node."""
+        head = self.ray.nodes[0].host
+        ours = ["launch", "--launcher", "ray", "--num_ranks", "2", "--dataset.manifest", self.manifest]
+        return head.start(
+            [sys.executable, "-m", "weave_train", *ours, *self.options(run_id, *extra)],
+            env={**self.ray.environment, "RAY_ADDRESS": f"{head.address}:6379"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def worker_on(self, node: int) -> psutil.Process:
+        """Process of the rank there."""
+        for pid in self.ray.nodes[node].host.process_ids():
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(pid)
+                if "RayTrainWorker" in " ".join(process.cmdline()):
+                    return process
+        raise AssertionError(f"no worker on node {node}")
 
     def here(self, run_id: str, *extra: str) -> Path:
         """On this machine, without Ray."""
@@ -90,23 +114,38 @@ def two_here(cluster: Cluster) -> Path:
 def test_two_nodes_give_the_run_of_two_processes_and_one_process_resumes_it(
     cluster: Cluster, two_here: Path
 ) -> None:
-    head = cluster.ray.nodes[0].host
     for run_id, extra in (("whole", ()), ("begun", ("--stop_after_steps", "3"))):
-        flags = ["--dataset.manifest", cluster.manifest, *cluster.options(run_id, *extra)]
-        done = head.run(
-            [
-                *(sys.executable, "-m", "weave_train", "launch", "--launcher", "ray", "--num_ranks", "2"),
-                *flags,
-            ],
-            env={**cluster.ray.environment, "RAY_ADDRESS": f"{head.address}:6379"},
-        )
-        assert done.returncode == 0, done.stderr
+        process = cluster.launch(run_id, *extra)
+        _, errors = process.communicate(timeout=600)
+        assert process.returncode == 0, errors
     whole = cluster.root / "whole"
     assert column(whole, "Ledger") == column(two_here, "Ledger")
     assert column(whole, "Loss (Raw)") == pytest.approx(column(two_here, "Loss (Raw)"), rel=1e-6)
     resumed = cluster.here("begun")
     assert column(resumed, "Ledger") == column(two_here, "Ledger")
     assert column(resumed, "Loss (Raw)") == pytest.approx(column(two_here, "Loss (Raw)"), rel=1e-4)
+
+
+def test_a_killed_worker_ends_no_run_with_restarts_and_another_launcher_goes_on(cluster: Cluster) -> None:
+    flags = ("--max_steps", "30", "--save_every_steps", "2")
+    run_dir = cluster.root / "killed"
+    process = cluster.launch("killed", *flags, "--stop_after_steps", "15", "--max_restarts", "1")
+    wait_for_steps(run_dir, 7, process)  # step 6 is saved after step 4's is complete
+    cluster.worker_on(1).kill()
+    kept = (run_dir / "metrics.jsonl").read_bytes().splitlines()[:4]
+    _, errors = process.communicate(timeout=900)
+    assert process.returncode == 0, errors
+    assert "restart 1 of 1" in errors
+    taken = len(column(run_dir, "Step"))
+    assert 4 + 15 <= taken < 30
+    assert cluster.here("killed", *flags) == run_dir
+    assert (run_dir / "metrics.jsonl").read_bytes().splitlines()[:4] == kept  # not taken again
+    assert column(run_dir, "Step") == list(range(1, 31))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in cluster.environment.items():
+            patch.setenv(name, value)
+        expected = expected_ledgers(Training(cluster.manifest, cluster.root), *flags, num_steps=30)
+    assert column(run_dir, "Ledger") == expected
 
 
 def test_weave_data_train_by_ray_job_submit_gives_the_same_run(cluster: Cluster, two_here: Path) -> None:
