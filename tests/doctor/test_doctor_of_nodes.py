@@ -11,7 +11,20 @@ from pathlib import Path
 import pytest
 from doctored import build_config, doctor, failed
 
-from weave_data.doctor import WeightQuestion, codecs, devices, disk, network, versions, weights
+from weave_data.doctor import (
+    Questions,
+    WeightQuestion,
+    ask_over_ray,
+    clock,
+    codecs,
+    devices,
+    disk,
+    network,
+    nodes,
+    versions,
+    weights,
+)
+from weave_data.execute import NodeAnswer
 
 
 @pytest.fixture
@@ -184,6 +197,40 @@ def test_cores_are_counted_against_frames() -> None:
     assert (few.status, "33%" in few.remedy) == ("warn", True)
     measured = devices.look(needs_torch=False, times_frames=True)["frame_ms"]
     assert 0.3 < measured < 100
+
+
+def test_a_clock_that_differs_from_the_other_nodes_is_found() -> None:
+    def found(off_seconds: float) -> list[tuple[str, str]]:
+        times = {"a": 1000.5, "b": 1001.0 + off_seconds}
+        return [(one.node, one.status.value) for one in clock.judge_nodes(times, before=1000, after=1001)]
+
+    assert found(0) == found(29) == found(-29) == []
+    assert found(31) == found(-32) == [("b", "warn")]
+    assert found(901) == found(-902) == [("b", "fail")]
+
+
+def test_gpus_that_torch_does_not_see_are_found() -> None:
+    facts = {"driver_gpus": 8, "torch_gpus": ["H100"] * 7, "cuda": "12.4"}
+    few = devices.judge_gpus(facts, wants_gpu=True, node="a")
+    assert (few.status, few.found) == ("warn", "the driver has 8 GPUs, torch (CUDA 12.4) sees 7")
+    assert "CUDA_VISIBLE_DEVICES" in few.remedy
+    assert devices.judge_gpus(facts, wants_gpu=False, node="a").status == "ok"
+    all_seen = devices.judge_gpus({**facts, "driver_gpus": 7}, wants_gpu=True, node="a")
+    assert (all_seen.status, all_seen.found.startswith("7 x H100;")) == ("ok", True)
+
+
+def test_a_cluster_without_tokens_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        nodes, "ask_every_node", lambda *_, **__: [NodeAnswer("a", {"CPU": 2.0}, None, "died")]
+    )
+    for mode, status in {"disabled": "warn", "token": "ok"}.items():
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+        found = {one.check: one for one in ask_over_ray(Questions(packages=()), "10.0.0.1:6379").findings}
+        assert found["ray token"].status == status
+        assert (found["nodes"].status, found["nodes"].found) == ("fail", "died")
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    found = {one.check: one for one in ask_over_ray(Questions(packages=()), None).findings}
+    assert "RAY_AUTH_MODE is not set" in found["ray token"].found
 
 
 def test_a_small_dev_shm_is_found() -> None:

@@ -13,10 +13,12 @@ from builders import write_woven_dataset
 from doctored import Found, NoDelete, OtherServer, Unconditional, by_check, failed
 from servers import S3Server
 
-from weave_data.doctor import WeightQuestion, weights
+from weave_data.doctor import Questions, WeightQuestion, ask_here, weights
+from weave_data.doctor.disk import look as look_at_disk
 from weave_train.config import PretrainConfig, load_pretrain_config
 from weave_train.doctor import examine_run
 from weave_train.doctor.room import checkpoint_bytes, frames_per_second
+from weave_train.doctor.run import _of_node as of_node
 from weave_train.doctor.weights import weight_questions
 from weave_train.train.run_directory import model_settings
 
@@ -119,6 +121,37 @@ def test_room_follows_the_model(tmp_path: Path) -> None:
     assert checkpoint_bytes(config(**{"lora.rank": 8})) == 0
     # 4.41e14 FLOPs for 16 frames at 30 % of an H100
     assert frames_per_second("NVIDIA H100 80GB HBM3", config()) == pytest.approx(10.8, abs=0.1)
+
+
+def test_fewer_gpus_than_ranks_and_too_few_workers_are_found(tmp_path: Path) -> None:
+    here = ask_here(Questions(packages=()))
+    (facts,) = here.nodes.values()
+    gpus = {
+        "torch_gpus": ["NVIDIA H100 80GB HBM3"] * 2,
+        "driver_gpus": 2,
+        "cuda": "12",
+        "frame_ms": 4.0,
+        "cores": 64,
+    }
+    facts = {**facts, "devices": {**facts["devices"], **gpus}}
+    facts["disk"] = {
+        **facts["disk"],
+        "folders": {"run directory": look_at_disk({"r": str(tmp_path)})["folders"]["r"]},
+    }
+
+    def found(ranks: int, **flags: object) -> dict[tuple[str, str], str]:
+        config = pretrain_config(**{"model.llm_backbone_id": "llama2-7b-pure", **flags})
+        return {
+            (one.check, one.status.value): one.found
+            for one in of_node(config, facts, here, ranks=ranks, node="a")
+        }
+
+    assert found(3)["gpus", "fail"] == "2 GPUs for 3 ranks"
+    assert ("gpus", "fail") not in found(2)
+    slow = {**facts["devices"], "frame_ms": 400.0}
+    facts["devices"] = slow
+    assert "2 threads make 5 frames/s into pixels" in found(2, num_workers=2)["cores", "warn"]
+    assert ("cores", "warn") not in found(2, num_workers=8)
 
 
 @pytest.mark.server

@@ -137,6 +137,20 @@ def test_an_actor_that_can_not_be_made_is_no_worker_that_died(ray_executor: RayE
         list(ray_executor.run(Step("embed", range(3), Square(), ActorPool(Unloadable()))))
 
 
+def test_ray_data_keeps_the_limits_of_actors() -> None:
+    from ray.data import DataContext
+    from ray.data._internal.execution.operators.actor_pool_map_operator import ActorPoolMapOperator
+
+    class Dataset:
+        def map(self, _work: object, **arguments: object) -> dict[str, object]:
+            named = {"fn_constructor_args", "compute"}
+            return {name: value for name, value in arguments.items() if name not in named}
+
+    given = on_ray._behind(Dataset(), ActorPool(AddDevice()))
+    used = ActorPoolMapOperator._apply_default_remote_args(given, DataContext.get_current())
+    assert (used["max_restarts"], used["max_task_retries"]) == (10, 10)
+
+
 def test_what_ray_gives_up_on_is_told_apart() -> None:
     from ray import exceptions
 
@@ -145,6 +159,8 @@ def test_what_ray_gives_up_on_is_told_apart() -> None:
 
     assert "a worker died 11 times" in said(exceptions.WorkerCrashedError())
     assert "a worker died 11 times" in said(exceptions.ActorDiedError())
+    unmade = exceptions.RayTaskError("make", "Traceback\nRuntimeError: CUDA out of memory", RuntimeError())
+    assert "can't start (RuntimeError: CUDA out of memory)" in said(exceptions.ActorDiedError(unmade))
     assert "no room for results" in said(exceptions.OutOfDiskError("full"))
     lost = said(exceptions.RuntimeEnvSetupError("no such wheel"))
     assert "Ray gave up (RuntimeEnvSetupError: " in lost

@@ -98,13 +98,15 @@ def test_a_full_output_disk_ends_a_build_and_it_resumes(
     check_resumed(config, truth)
 
 
-def test_read_only_scratch_is_said_before_a_clip_is_decoded(
-    world: Path, make_disk: MakeDisk, tmp_path: Path
+def test_read_only_scratch_is_said_before_a_clip_is_decoded_and_the_build_resumes(
+    world: Path, truth: dict[str, str], make_disk: MakeDisk, tmp_path: Path
 ) -> None:
     config = config_of(world, str(tmp_path / "woven"), f"execution.work_dir={make_disk('1m', 'ro')}")
     with pytest.raises(SourceError, match=r"execution\.work_dir: .*Read-only file system.*TMPDIR"):
         build(config)
     assert not (tmp_path / "woven" / "frames").exists()
+    make_disk("64m", "rw")
+    check_resumed(config, truth)
 
 
 def test_an_object_replaced_by_one_of_the_same_size_never_mixes_with_its_stored_frames(

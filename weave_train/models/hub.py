@@ -7,9 +7,9 @@ answered with "gated" is `--hf_token` read. The token goes to the hub and nowher
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, TypeVar
 
 from weave_data.errors import ConfigError, DeviceError
@@ -54,7 +54,7 @@ def from_published(
             if token is None:
                 raise
         return load(source.location, token=token, **options)
-    except (OSError, SafetensorError, pickle.UnpicklingError) as error:
+    except (OSError, SafetensorError, UnpicklingError) as error:
         raise DeviceError(_no_file(source, what, error)) from error
     except (ValueError, KeyError, RuntimeError) as error:
         raise ConfigError(
