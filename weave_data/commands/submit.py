@@ -80,13 +80,14 @@ def _submit(
             job = server.job(new_job_id())
             with farewell.stopping(job):
                 server.submit(spec, job.job_id)
-        err.print(escape(f"job {job.job_id} at {address}: {spec.entrypoint}"))
-        if no_wait:
-            where = f"--address {shlex.quote(address)} {job.job_id}"
-            out.print(escape(f"follow it: ray job logs --follow {where}\nstop it: ray job stop {where}"))
-            return
-        with farewell.stopping(job):
-            code = job.follow(_write)
+                err.print(escape(f"job {job.job_id} at {address}: {spec.entrypoint}"))
+                if no_wait:
+                    where = f"--address {shlex.quote(address)} {job.job_id}"
+                    follow, stop = f"ray job logs --follow {where}", f"ray job stop {where}"
+                    out.print(escape(f"follow it: {follow}"))
+                    out.print(escape(f"stop it: {stop}"))
+                    return
+                code = job.follow(_write)
         if code == INTERRUPTED:
             err.print(escape(f"the job was stopped; continue with: {farewell.command}"))
         if code:
