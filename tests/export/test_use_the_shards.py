@@ -55,7 +55,9 @@ def woven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_page_has_no_section_without_a_test() -> None:
     tested = {"PyTorch", "Hugging Face datasets", "Ray Data", "WebDataset", "LLaMA-Factory", "ms-swift"}
-    assert set(re.findall(r"^## (.*)", PAGE, re.M)) == tested | {"VideoWeave and Prismatic"}
+    assert set(re.findall(r"^## (.*)", PAGE, re.M)) == tested | {
+        "How well a model describes held-out samples", "VideoWeave and Prismatic",
+    }  # fmt: skip
 
 
 @pytest.mark.process
@@ -95,6 +97,12 @@ def test_webdataset(woven: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_videoweave_and_prismatic(woven: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("VideoWeave and Prismatic")
     assert "[(24, 24), (24, 24), (24, 24), (24, 24)]" in capsys.readouterr().out
+
+
+def test_held_out_samples_are_asked_about(woven: Path) -> None:
+    run("How well a model describes held-out samples")
+    (asked,) = Path("described").glob("*-val.json")
+    assert len(json.loads(asked.read_text())) == 2
 
 
 def test_llama_factory_finds_its_data_by_its_own_keys(woven: Path) -> None:

@@ -95,8 +95,8 @@ def test_tokens_flops_and_hours_are_those_of_the_rows_of_all_epochs(
     "values",
     [
         {"lora": {"rank": 4, "dropout": 0.1}},
-        {"trainable": [{"match": "vision.vits.0.blocks.0.*", "train": True}]},
-        {"trainable": [{"match": "language_model.model.embed_tokens.*", "train": False}]},
+        {"trainable": [{"match": "vision.vit.blocks.0.*", "train": True}]},
+        {"trainable": [{"match": "language_model.model.embed_tokens.*", "freeze": True}]},
     ],
     ids=["adapters", "a block of the tower", "frozen embeddings"],
 )

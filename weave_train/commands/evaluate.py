@@ -135,6 +135,8 @@ def _follow(
                 raise
             _say(f"step {checkpoint.step}: the run removed it before it was read; left out")
         write_curve(folder, tasks)
+    if folder.is_dir():  # of what is there now: somebody may have removed a step's results
+        write_curve(folder, tasks)
     if failure := failure_of_steps(folder, tasks):
         raise failure
 
