@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from plain_videos import render
 
+from weave_data.decode import isolation
 from weave_data.errors import ConflictError, IncompleteError, RejectLimitError
 from weave_data.storage import open_source
 from weave_train.evaluate import media
@@ -223,6 +224,7 @@ def test_an_evaluation_that_loses_only_to_circumstances_says_so_and_goes_on(
     asked = evaluation(data, tmp_path / "to", modes=("frames",))
     with monkeypatch.context() as patch:
         patch.setattr(media, "VideoReader", partial(media.VideoReader, memory_bytes=1))
+        patch.setattr(isolation, "_POLL_SECONDS", 0.0)  # looks at memory before a small clip is done
         with pytest.raises(
             IncompleteError, match=r"a, lost-video: .*bytes of memory in use.*asks these again"
         ):
