@@ -109,6 +109,7 @@ def test_a_rank_whose_store_goes_silent_ends_both_which_name_the_shard(
     assert step > 0
     flags = training.flags(
         *("silent", "--zero_stage", "2", "--feed.stall_timeout_s", str(PATIENCE_SECONDS)),
+        *("--watch.step_timeout_s", str(COLLECTIVE_TIMEOUT_SECONDS - 1)),
         *("--watch.collective_timeout_s", str(COLLECTIVE_TIMEOUT_SECONDS)),
     )
     codes, errors = end_ranks(f"shard-{shard:05d}.parquet", flags)
