@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from weave_train.launch import free_port
+from weave_train.launch import free_port, rank_environment
 from weave_train.numbers import read_metrics
 from weave_train.plugin import run_ranks
 
@@ -107,6 +107,28 @@ def wait_for_steps(run_dir: Path, count: int, process: subprocess.Popen[str]) ->
     while len(read_metrics(run_dir)) < count and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def ends_of_ranks(
+    script: Path, *words: str, num_ranks: int = 2, timeout: float
+) -> tuple[list[int], list[str]]:
+    """Exit codes and standard error of a script's ranks, in order; nobody ends a rank but itself."""
+    port = free_port()
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, str(script), *words],
+            env={**os.environ, **ENVIRONMENT, **rank_environment(rank, world_size=num_ranks, port=port)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(num_ranks)
+    ]
+    try:
+        errors = [rank.communicate(timeout=timeout)[1] for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    return [rank.returncode for rank in ranks], errors
 
 
 def column(run_dir: Path, name: str) -> list[Any]:

@@ -87,6 +87,17 @@ def test_a_held_out_split_is_asked_about_by_the_captions_task(dataset: WovenData
         assert [path.read_bytes() for path in frames] == list(sample.frames)
 
 
+def test_captions_of_ones_own_come_before_an_export_and_two_exports_are_not_one(tmp_path: Path) -> None:
+    row = {"id": "c", "video": "v", "captions": ["a dot"]}
+    for name in ("a-val.json", "b-val.json"):
+        (tmp_path / name).write_text(json.dumps([row]))
+    files = TaskFiles(open_source(str(tmp_path)))
+    with pytest.raises(ConfigError, match=r"splits a-val\.json, b-val\.json; give a folder with one"):
+        find_task("captions").read(files)
+    (tmp_path / "captions.jsonl").write_text(json.dumps({**row, "id": "own"}))
+    assert [question.id for question in find_task("captions").read(files).questions] == ["own"]
+
+
 def test_what_is_no_caption_is_not_exported_as_one(mixed: WovenDataset, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"frames and \d+ turns; a caption is one question and one answer"):
         export(mixed, tmp_path, "captions")

@@ -13,6 +13,8 @@ from sweep_files import load, plain, pretend_answered, pretend_trained
 
 from weave_data.errors import ConfigError
 from weave_train.sweep import Cell, plan_lines
+from weave_train.sweep.children import Children
+from weave_train.sweep.run_cell import finish_cell
 from weave_train.sweep.states import is_cell_done, is_trained, steps_to_ask
 
 
@@ -35,6 +37,16 @@ def test_a_run_is_done_when_its_last_step_is_saved(tmp_path: Path) -> None:
     assert not is_cell_done(cell)
     pretend_answered(cell, half)
     assert is_cell_done(cell)
+
+
+def test_a_disk_that_takes_no_log_is_a_cells_failure(tmp_path: Path) -> None:
+    cell = first_cell(tmp_path)
+    cell.directory.mkdir(parents=True)
+    (cell.directory / "logs").write_text("a file where a folder belongs")
+    failure = finish_cell(cell, Children(), lambda _: None)
+    assert failure is not None
+    assert failure.cell == cell.name
+    assert "logs" in failure.message
 
 
 def test_every_kept_checkpoint_is_asked_where_a_curve_is_wanted(tmp_path: Path) -> None:

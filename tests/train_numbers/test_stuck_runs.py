@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from builders import write_woven_dataset
 from stuck_pretrain import NUM_GOOD_STEPS, STUCK_RANK
-from training_runs import ENVIRONMENT, Training, column
+from training_runs import Training, column, ends_of_ranks
 
 from weave_data.errors import StoreError
 from weave_train.config import PretrainConfig, load_pretrain_config, parse_flags
-from weave_train.launch import free_port, rank_environment
 from weave_train.order import RowAddress, rank_slots
 from weave_train.train.data import TrainingData, open_data
 from weave_train.train.watchdog import HANG_EXIT_CODE
@@ -36,24 +32,8 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> Training:
 
 
 def end_ranks(kind: str, flags: list[str]) -> tuple[list[int], list[str]]:
-    """Exit codes and standard error by rank; nobody ends a rank but itself."""
     script = Path(__file__).with_name("stuck_pretrain.py")
-    port = free_port()
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(script), kind, *flags],
-            env={**os.environ, **ENVIRONMENT, **rank_environment(rank, world_size=2, port=port)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        errors = [rank.communicate(timeout=DEADLINE_SECONDS)[1] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    return [rank.returncode for rank in ranks], errors
+    return ends_of_ranks(script, kind, *flags, timeout=DEADLINE_SECONDS)
 
 
 @pytest.fixture(scope="module")

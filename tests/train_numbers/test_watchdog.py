@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import faulthandler
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from training_runs import ends_of_ranks
 
-from weave_train.launch import Launch, free_port, rank_environment
+from weave_train.launch import Launch
 from weave_train.train import watchdog
 from weave_train.train.watchdog import HANG_EXIT_CODE, Watchdog
 
@@ -23,29 +21,8 @@ ALONE = Launch(rank=0, world_size=1, local_rank=0, device=torch.device("cpu"))
 
 
 def end_ranks(run_dir: Path, kind: str) -> tuple[list[int], list[str]]:
-    """Exit codes and what was written to standard error, by rank; nobody ends a rank but itself."""
     script = Path(__file__).with_name("hanging_ranks.py")
-    port = free_port()
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(run_dir), str(TIMEOUT_SECONDS), kind],
-            env={
-                **os.environ,
-                **rank_environment(rank, world_size=2, port=port),
-                "OMP_NUM_THREADS": "1",
-                "PYTHONPATH": str(REPOSITORY),
-            },
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        errors = [rank.communicate(timeout=DEADLINE_SECONDS)[1] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    return [rank.returncode for rank in ranks], errors
+    return ends_of_ranks(script, str(run_dir), str(TIMEOUT_SECONDS), kind, timeout=DEADLINE_SECONDS)
 
 
 @pytest.mark.process

@@ -84,7 +84,7 @@ def test_tokens_flops_and_hours_are_those_of_the_rows_of_all_epochs(
     assert found.flops == pytest.approx(3 * work)
     assert found.seconds == pytest.approx(3 * work / (67e12 * 0.25))  # fp32
     assert found.trained == sum(value.numel() for value in vlm.core.parameters())
-    assert found.checkpoint_bytes == 12 * found.trained
+    assert found.checkpoint_bytes == found.snapshot_bytes == found.host_bytes == 12 * found.trained
     assert found.tower_bytes == found.frozen_bytes == sum(value.nbytes for value in vlm.tower.parameters())
     assert found.num_checkpoints == 3
     longest = max(rows, key=lambda row: len(row.input_ids))
@@ -120,6 +120,7 @@ def test_a_measured_speed_wins_and_ranks_share_the_work(manifest: str) -> None:
     alone, both = (estimate(configuration(manifest, num_ranks=count), Speed(gpu="A100")) for count in (1, 2))
     assert both.seconds == pytest.approx(alone.seconds / 2)
     assert both.states.masters == alone.states.masters // 2
+    assert both.snapshot_bytes == alone.snapshot_bytes // 2
     measured = estimate(configuration(manifest, num_ranks=2), Speed(gpu="A100", tokens_per_second=100.0))
     assert measured.seconds == pytest.approx(measured.tokens / 100)
     assert estimate(configuration(manifest), Speed()).seconds is None

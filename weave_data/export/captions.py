@@ -9,18 +9,16 @@ The prompt is the sample's own, the reference its answer: of a woven sample, the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from weave_data.errors import ConfigError
-from weave_data.export.files import clip_folder, suffix_of
+from weave_data.export.files import clip_folder, committing, suffix_of
 from weave_data.records import WovenSample
-from weave_data.storage import Store, commit_exact
+from weave_data.storage import Store
 
 __all__ = ["CaptionsWriter"]
 
 _TOKEN = "<image>"  # noqa: S105 (where a picture goes, not a secret)
-_THREADS = 8
 
 
 class CaptionsWriter:
@@ -40,19 +38,15 @@ class CaptionsWriter:
             ConfigError: A sample has no frames, or more than one question and answer.
         """
         records = []
-        with ThreadPoolExecutor(_THREADS, thread_name_prefix="export") as pool:
+        with committing(self._target) as commit:
             for sample in samples:
                 folder = f"frames/{clip_folder(sample.sample_id)}"
                 records.append(_record(sample, folder))
-                names = [_name(sample, place) for place in range(sample.num_frames)]
-                list(pool.map(self._commit, [f"{folder}/{name}" for name in names], sample.frames))
+                commit({f"{folder}/{_name(sample, n)}": data for n, data in enumerate(sample.frames)})
         return records
 
     def resume(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Names depend on nothing that was written before."""
-
-    def _commit(self, name: str, data: bytes) -> None:
-        commit_exact(self._target, name, data)
 
 
 def _name(sample: WovenSample, place: int) -> str:

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 
 from weave_data.decode.frame_tar import member_name
 from weave_data.errors import VerificationError
 from weave_data.shard import image_format, load_image
+from weave_data.storage import Store, commit_exact
 
-__all__ = ["FolderNames", "clip_folder", "suffix_of", "to_png"]
+__all__ = ["FolderNames", "clip_folder", "committing", "suffix_of", "to_png"]
+
+_THREADS = 8
 
 _SUFFIXES = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif"}
+
+
+@contextmanager
+def committing(target: Store) -> Iterator[Callable[[Mapping[str, bytes]], None]]:
+    """Give a function that commits files, a few at once, and returns when they are there."""
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="export") as pool:
+
+        def commit(files: Mapping[str, bytes]) -> None:
+            list(pool.map(partial(commit_exact, target), files.keys(), files.values()))
+
+        yield commit
 
 
 def clip_folder(clip_id: str) -> str:

@@ -11,19 +11,17 @@ Both tools want one `<image>` in the messages for every entry of `images`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from weave_data.errors import ConfigError
-from weave_data.export.files import clip_folder, suffix_of
+from weave_data.export.files import clip_folder, committing, suffix_of
 from weave_data.records import WovenSample
-from weave_data.storage import Store, commit_exact
+from weave_data.storage import Store
 
 __all__ = ["ShareGptWriter", "dataset_info"]
 
 _TOKEN = "<image>"  # noqa: S105 (where a picture goes, not a secret)
 _ROLES = {"human": "user", "gpt": "assistant"}
-_THREADS = 8
 
 
 def dataset_info(files: Mapping[str, str]) -> dict[str, Any]:
@@ -69,11 +67,11 @@ class ShareGptWriter:
         """
         records = []
         written: set[str] = set()
-        with ThreadPoolExecutor(_THREADS, thread_name_prefix="export") as pool:
+        with committing(self._target) as commit:
             for sample in samples:
                 files = dict(zip(_names(sample), sample.frames, strict=True))
                 new = {name: data for name, data in files.items() if name not in written}
-                list(pool.map(self._commit, new.keys(), new.values()))
+                commit(new)
                 written.update(new)
                 own_id = sample.sample_id if sample.record_id is None else sample.record_id
                 records.append({"id": own_id, "messages": _messages(sample), "images": _names(sample)})
@@ -81,9 +79,6 @@ class ShareGptWriter:
 
     def resume(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Names depend on nothing that was written before."""
-
-    def _commit(self, name: str, data: bytes) -> None:
-        commit_exact(self._target, name, data)
 
 
 def _names(sample: WovenSample) -> list[str]:

@@ -124,6 +124,8 @@ def _follow(
     if "RANK" in os.environ:
         raise ConfigError("follow: it starts its own ranks; give --num-ranks instead of a launcher")
     done = answered_steps(folder, tasks)
+    if folder.is_dir():  # somebody may have removed a step's results
+        write_curve(folder, tasks)
     for checkpoint in new_checkpoints(run, done=done, every_steps=every_steps, tell=_say):
         _say(f"step {checkpoint.step}")
         try:
@@ -134,8 +136,6 @@ def _follow(
             if not is_removed(checkpoint):
                 raise
             _say(f"step {checkpoint.step}: the run removed it before it was read; left out")
-        write_curve(folder, tasks)
-    if folder.is_dir():  # of what is there now: somebody may have removed a step's results
         write_curve(folder, tasks)
     if failure := failure_of_steps(folder, tasks):
         raise failure

@@ -13,7 +13,6 @@ from __future__ import annotations
 import io
 import json
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from weave_train.checkpoint.layout import (
     read_checkpoint,
     run_checkpoints,
 )
+from weave_train.whole_files import write_whole
 
 __all__ = [
     "answered_steps",
@@ -189,9 +189,9 @@ def _results(folder: Path, tasks: Sequence[str]) -> list[_Result]:
 def write_curve(folder: Path, tasks: Sequence[str]) -> None:
     """Write `curve.jsonl` and `curve.png` of what is there, whole or not at all."""
     rows = curve_rows(folder, tasks)
-    _write(folder / "curve.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    write_whole(folder / "curve.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     if rows:
-        _write(folder / "curve.png", _picture(rows))
+        write_whole(folder / "curve.png", _picture(rows))
 
 
 def _picture(rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -229,10 +229,3 @@ def _picture(rows: Sequence[Mapping[str, Any]]) -> bytes:
     held = io.BytesIO()
     figure.savefig(held, format="png")
     return held.getvalue()
-
-
-def _write(path: Path, data: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished.write_bytes(data)
-    unfinished.replace(path)

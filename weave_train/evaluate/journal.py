@@ -22,6 +22,7 @@ from typing import Any
 from weave_data.errors import ConflictError
 from weave_train.evaluate.answer import Answer
 from weave_train.evaluate.question import ASKED_AGAIN
+from weave_train.whole_files import write_whole
 
 __all__ = ["Journal", "ask_lost_again"]
 
@@ -128,13 +129,7 @@ class Journal:
     def write(self, name: str, content: str | bytes) -> Path:
         """Write a result whole or not at all; several ranks may write the same."""
         path = self.folder / name
-        unfinished = self.folder / f".{name}.{uuid.uuid4().hex[:12]}"
-        data = content.encode() if isinstance(content, str) else content
-        with unfinished.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        write_whole(path, content)
         return path
 
     def _agree(self, spec: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from weave_train.numbers import read_metrics
 from weave_train.sweep.cells import Cell, CellStage
+from weave_train.whole_files import write_whole
 
 __all__ = ["draw_curves", "mean_curve"]
 
@@ -48,10 +50,10 @@ def draw_curves(path: Path, cells: Sequence[Cell], *, title: str) -> None:
         if axes.lines:
             axes.legend(frameon=False, fontsize=8)
     picture.suptitle(title, fontsize=10)
-    unfinished = path.with_name(f".{path.name}.part")
+    sink = io.BytesIO()
     # no time and no version in the file: equal runs give equal bytes
-    picture.savefig(unfinished, format="png", metadata={"Software": None})
-    unfinished.replace(path)
+    picture.savefig(sink, format="png", metadata={"Software": None})
+    write_whole(path, sink.getvalue())
 
 
 def mean_curve(stages: Sequence[CellStage]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

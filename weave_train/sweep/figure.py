@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from weave_train.sweep.config import FigureConfig
+from weave_train.whole_files import write_whole
 
 __all__ = ["draw_figure"]
 
@@ -46,10 +48,10 @@ def draw_figure(path: Path, points: Sequence[Mapping[str, Any]], *, figure: Figu
     axes.grid(alpha=0.3)
     if known:
         axes.legend(frameon=False, fontsize=8)
-    unfinished = path.with_name(f".{path.name}.part")
+    sink = io.BytesIO()
     # no time and no version in the file: equal points give equal bytes
-    picture.savefig(unfinished, format="png", metadata={"Software": None})
-    unfinished.replace(path)
+    picture.savefig(sink, format="png", metadata={"Software": None})
+    write_whole(path, sink.getvalue())
 
 
 def _draw_group(axes: Any, group: Any, points: Sequence[Mapping[str, Any]], figure: FigureConfig) -> None:

@@ -17,6 +17,7 @@ from weave_train.sweep.outcome import gather
 from weave_train.sweep.run_cell import CellFailure, Say
 from weave_train.sweep.states import is_cell_done
 from weave_train.sweep.table import table_lines
+from weave_train.whole_files import write_whole
 
 __all__ = ["run_sweep", "write_outcome"]
 
@@ -94,10 +95,9 @@ def write_outcome(sweep: Sweep, done: Sequence[Cell]) -> list[Path]:
     """Write `table.md`, `table.json`, `curves.png` and, if it is asked for, `figure.png`."""
     output = Path(sweep.config.output)
     outcome = gather(sweep, done)
-    output.mkdir(parents=True, exist_ok=True)
     written = [output / "table.md", output / "table.json"]
-    _replace(written[0], "\n".join(table_lines(sweep.config, outcome)))
-    _replace(written[1], json.dumps(outcome, indent=1, allow_nan=False) + "\n")
+    write_whole(written[0], "\n".join(table_lines(sweep.config, outcome)))
+    write_whole(written[1], json.dumps(outcome, indent=1, allow_nan=False) + "\n")
     if done:
         written.append(output / "curves.png")
         draw_curves(written[-1], done, title=sweep.config.name)
@@ -106,9 +106,3 @@ def write_outcome(sweep: Sweep, done: Sequence[Cell]) -> list[Path]:
         draw_figure(path, outcome["points"], figure=sweep.config.figure, title=sweep.config.name)
         written.append(path)
     return written
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

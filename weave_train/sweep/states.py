@@ -18,6 +18,7 @@ from weave_train.checkpoint.layout import complete_steps, newest_checkpoint
 from weave_train.config import PretrainConfig
 from weave_train.sweep.cells import Cell, CellStage
 from weave_train.sweep.config import EvaluationConfig
+from weave_train.whole_files import write_whole
 
 __all__ = [
     "PUBLISHED",
@@ -198,9 +199,7 @@ class Evaluated:
 
     def note_done(self) -> None:
         """Say that it ran to its end."""
-        draft = self.directory / "asked.json.tmp"
-        draft.write_text(json.dumps(self._asked(), indent=1) + "\n", encoding="utf-8")
-        draft.replace(self.directory / "asked.json")
+        write_whole(self.directory / "asked.json", json.dumps(self._asked(), indent=1) + "\n")
 
     def words(self) -> list[str]:
         """Arguments of `weave-train evaluate`."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from weave_data.errors import SourceError
+from weave_data.errors import ConfigError, SourceError
 from weave_data.json_rows import BrokenRow
 from weave_train.evaluate.asking_text import choice_prompt, open_prompt, strip_letter
 from weave_train.evaluate.question import Question, QuestionSet
@@ -94,11 +94,13 @@ def _no_match(files: TaskFiles, key: str, answers: Mapping[str, Any], num_questi
 def read_captions(files: TaskFiles) -> QuestionSet:
     """JSON lines `{"id", "video", "captions": [...]}` (or `caption`): a caption is written and compared.
 
-    Or a held-out split, as `weave-data export --format captions` leaves it.
+    Or else the held-out split that `weave-data export --format captions` has left.
+
+    Raises:
+        ConfigError: There is neither, or several splits are there.
     """
-    found = [info.key for info in files.root.list() if info.key.endswith("-val.json")]
-    exported = [key for key in found if "/" not in key]
-    key = exported[0] if len(exported) == 1 else files.need(("captions.jsonl", "val_captions.jsonl"))
+    names = ("captions.jsonl", "val_captions.jsonl")
+    key = files.find(names) or _exported_split(files) or files.need(names)
 
     def make(row_id: str, row: Any) -> Question:
         given = row["captions"] if "captions" in row else [row["caption"]]
@@ -111,6 +113,16 @@ def read_captions(files: TaskFiles) -> QuestionSet:
         return Question(row_id, video, prompt, prompt, references=references, style="open", tags=tags)
 
     return collect(files, rows_by_id(files.rows(key), "id"), make)
+
+
+def _exported_split(files: TaskFiles) -> str | None:
+    keys = [info.key for info in files.root.list() if info.key.endswith("-val.json") and "/" not in info.key]
+    if len(keys) > 1:
+        raise ConfigError(
+            f"data: {files.root.uri} holds the splits {', '.join(sorted(keys))}; give a folder with one",
+            origin="command line",
+        )
+    return keys[0] if keys else None
 
 
 def read_tempcompass(files: TaskFiles) -> QuestionSet:
