@@ -11,12 +11,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from weave_data.errors import ConfigError, TrainingError
@@ -24,7 +21,8 @@ from weave_data.trainers import RunResult
 from weave_train.config import PretrainConfig, load_pretrain_config, pretrain_yaml
 from weave_train.launch import free_port, rank_environment
 from weave_train.numbers import last_loss, read_metrics
-from weave_train.overseer import PARENT_VARIABLE, TOLD_EXITS
+from weave_train.overseer import EXITS_VARIABLE, PARENT_VARIABLE, TOLD_EXITS, ask_to_stop
+from weave_train.train.stop import StopRequest
 
 __all__ = ["DeepSpeedTrainer", "run_local", "run_ranks"]
 
@@ -81,36 +79,45 @@ def run_local(config: PretrainConfig, *, num_ranks: int) -> int:
         path = Path(scratch) / "pretrain.yaml"
         path.write_text(pretrain_yaml(config), encoding="utf-8")
         command = [sys.executable, "-m", "weave_train", "pretrain", "--config", str(path)]
-        return run_ranks(command, num_ranks=num_ranks)
+        return run_ranks(command, num_ranks=num_ranks, exits=Path(scratch))
 
 
-def run_ranks(command: Sequence[str], *, num_ranks: int, environment: Mapping[str, str] | None = None) -> int:
+def run_ranks(
+    command: Sequence[str],
+    *,
+    num_ranks: int,
+    environment: Mapping[str, str] | None = None,
+    exits: Path | None = None,
+) -> int:
     """Run one command as every rank of a local group; when one fails, the others are ended.
 
-    SIGTERM is passed on: the ranks save and end by themselves. When this process is killed, they end,
-    too (see `overseer.leave_with_parent`).
+    SIGTERM is passed on, to ranks that train through `exits`. When this process is killed, they end, too
+    (see `overseer.leave_with_parent`).
 
     Args:
         command: The same for all.
         num_ranks: World size.
         environment: Variables beside this process's own.
+        exits: Folder in which ranks find the request to stop, also those that still load: they save and end.
+            None: the signal itself is sent on.
 
     Returns:
         0, or the exit code of the first rank that failed; among several at once, one that says why.
     """
     port = free_port()
     base = {**os.environ, **(environment or {}), PARENT_VARIABLE: str(os.getpid())}
-    ranks = [
-        subprocess.Popen(
-            list(command),
-            env={**base, **rank_environment(rank, world_size=num_ranks, port=port)},
-            start_new_session=True,
-        )
-        for rank in range(num_ranks)
-    ]
-    try:
-        with _passing_on(signal.SIGTERM, ranks):
+    base |= {} if exits is None else {EXITS_VARIABLE: str(exits)}
+    ranks: list[subprocess.Popen[bytes]] = []
+    is_passed_on = False
+    with StopRequest() as stop:
+        try:
+            for rank in range(num_ranks):
+                variables = {**base, **rank_environment(rank, world_size=num_ranks, port=port)}
+                ranks.append(subprocess.Popen(list(command), env=variables, start_new_session=True))
             while True:
+                if stop.is_made and not is_passed_on:
+                    is_passed_on = True
+                    _pass_on(ranks, exits)
                 codes = [process.poll() for process in ranks]
                 failed = [code for code in codes if code]
                 if failed:
@@ -118,27 +125,17 @@ def run_ranks(command: Sequence[str], *, num_ranks: int, environment: Mapping[st
                 if all(code == 0 for code in codes):
                     return 0
                 time.sleep(_POLL_SECONDS)
-    finally:
-        _end(ranks)
+        finally:
+            _end(ranks)
 
 
-@contextmanager
-def _passing_on(number: int, ranks: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Send a signal on to the ranks; off the main thread no handler can be set."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
+def _pass_on(ranks: Sequence[subprocess.Popen[bytes]], exits: Path | None) -> None:
+    if exits is not None:
+        ask_to_stop(exits)
         return
-
-    def pass_on(received: int, _frame: FrameType | None) -> None:
-        for process in ranks:
-            if process.poll() is None:
-                process.send_signal(received)
-
-    before = signal.signal(number, pass_on)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
+    for process in ranks:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
 
 
 def _end(ranks: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -46,12 +46,16 @@ def test_sigterm_saves_once_on_all_ranks_and_exits_with_0(training: Training, un
     assert column(resumed, "Loss (Raw)") == pytest.approx(column(unbroken, "Loss (Raw)"), rel=1e-6)
 
 
-def test_a_stop_that_comes_while_ranks_load_is_kept_and_saves(training: Training) -> None:
-    run_dir = training.root / "early"
-    command = [
-        *(sys.executable, "-m", "weave_train", "launch", "--launcher", "torchrun", "--nproc_per_node", "2"),
-        *("--max_restarts", "2", *training.flags("early", "--zero_stage", "2")),
-    ]
+TORCHRUN = ("launch", "--launcher", "torchrun", "--nproc_per_node", "2", "--max_restarts", "2")
+
+
+@pytest.mark.parametrize("start", [TORCHRUN, ("pretrain", "--num_ranks", "2")], ids=["torchrun", "pretrain"])
+def test_a_stop_that_comes_while_ranks_load_is_kept_and_saves(
+    training: Training, start: tuple[str, ...]
+) -> None:
+    run_dir = training.root / f"early-{start[0]}"
+    flags = training.flags(run_dir.name, "--zero_stage", "2")
+    command = [sys.executable, "-m", "weave_train", *start, *flags]
     launch = subprocess.Popen(command, env={**os.environ, **ENVIRONMENT}, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 300
     while not ranks_below(launch):

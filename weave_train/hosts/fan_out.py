@@ -77,8 +77,8 @@ def planned(job: Job) -> list[str]:
 def run_on_hosts(job: Job) -> int:
     """Run to the end, started anew `max_restarts` times, or until Ctrl-C.
 
-    SIGTERM: the ranks save and end, also those that still load; none is started afterwards. A second one ends
-    this process, and with it all hosts.
+    SIGTERM: the ranks save and end, also those that still load; none is started afterwards. One that comes
+    5 s later ends this process, and with it all hosts.
 
     Returns:
         0, or the exit code of what failed (`overseer.first_cause`).
