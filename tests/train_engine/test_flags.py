@@ -122,7 +122,10 @@ def test_a_hang_is_named_before_a_collective_gives_up() -> None:
     flags = [*MANIFEST, "--model.type", "tiny", "--watch.collective_timeout_s", "300"]
     (problem,) = problems(flags)
     assert problem.startswith("watch.collective_timeout_s: 300 must be above watch.step_timeout_s, 1800")
-    load([*flags, "--watch.step_timeout_s", "120"])
+    flags += ["--watch.step_timeout_s", "120"]
+    assert load(flags).watch.resolved_load_timeout_s == 250
+    (problem,) = problems([*flags, "--watch.load_timeout_s", "300"])
+    assert problem.startswith("watch.collective_timeout_s: 300 must be above watch.load_timeout_s, 300")
 
 
 def test_zero_0_means_fp32_and_strategies_name_their_stage() -> None:

@@ -1,7 +1,8 @@
 """Started by a test as every rank: `weave-train pretrain`, of which the second rank stands still some time.
 
-Arguments: `hang` (after two steps its rows never come, and nobody looks at the time) or a shard's name (reads
-of it are never answered); then flags of `pretrain`. When it was is the time of the file `RUN/stuck`.
+Arguments: `hang` (after two steps its rows never come, and nobody looks at the time), `load` (its weights
+never come) or a shard's name (reads of it are never answered); then flags of `pretrain`. When it was is the
+time of the file `RUN/stuck`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from weave_data.storage import LocalStore
 from weave_train.cli import main
 from weave_train.feed import RowFeed
+from weave_train.train import prepare
 
 NUM_GOOD_STEPS = 2
 STUCK_RANK = 1
@@ -39,6 +41,13 @@ def hang(run_dir: Path) -> None:
     RowFeed.batch = stuck_batch  # type: ignore[method-assign]
 
 
+def hang_while_loading(run_dir: Path) -> None:
+    def stuck_model(*_: Any, **__: Any) -> None:
+        stand_still(run_dir)
+
+    prepare.build_model = stuck_model  # type: ignore[assignment]
+
+
 def go_silent(run_dir: Path, shard: str) -> None:
     get_range = LocalStore.get_range
 
@@ -54,6 +63,8 @@ if __name__ == "__main__":
     kind, *flags = sys.argv[1:]
     root, run_id = (flags[flags.index(name) + 1] for name in ("--run_root_dir", "--run_id"))
     if int(os.environ["RANK"]) == STUCK_RANK:
-        hang(Path(root, run_id)) if kind == "hang" else go_silent(Path(root, run_id), kind)
+        run_dir = Path(root, run_id)
+        ways = {"hang": hang, "load": hang_while_loading}
+        ways[kind](run_dir) if kind in ways else go_silent(run_dir, kind)
     sys.argv = ["weave-train", "pretrain", *flags]
     main()

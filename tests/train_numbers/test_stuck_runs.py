@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
 DEADLINE_SECONDS = 600.0
 PATIENCE_SECONDS = 20.0
+LOADING_SECONDS = 60.0
 COLLECTIVE_TIMEOUT_SECONDS = 300.0
 
 
@@ -80,6 +81,19 @@ def test_a_rank_that_hangs_ends_both_which_name_stage_and_samples(
         assert report.splitlines()[0] in errors[rank]
     assert "in stand_still" in errors[STUCK_RANK]
     assert "in batch_totals" in errors[0]
+
+
+def test_a_rank_that_hangs_while_it_loads_ends_both_which_name_the_stage(training: Training) -> None:
+    flags = training.flags("loading", "--zero_stage", "2", "--watch.load_timeout_s", str(LOADING_SECONDS))
+    codes, errors = end_ranks("load", flags)
+    assert codes == [HANG_EXIT_CODE, HANG_EXIT_CODE], errors
+    run_dir = training.root / "loading"
+    assert not (run_dir / "metrics.jsonl").exists()
+    for rank, stage in ((0, "compare frozen weights"), (STUCK_RANK, "load model")):
+        report = (run_dir / "hangs" / f"rank-{rank}.txt").read_text()
+        assert f"rank {rank} of 2 hangs: stage '{stage}' after step 0" in report
+        assert f"watch.load_timeout_s is {LOADING_SECONDS:g}" in report
+    assert "in stand_still" in errors[STUCK_RANK]
 
 
 def test_a_rank_whose_store_goes_silent_ends_both_which_name_the_shard(

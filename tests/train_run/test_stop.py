@@ -57,7 +57,9 @@ def test_a_run_that_is_asked_to_stop_saves_before_anything_else(
     )  # fmt: skip
     launch = SimpleNamespace(rank=1, world_size=2, is_first=False)
     config = SimpleNamespace(
-        stop_after_steps=None, stage="finetune", watch=SimpleNamespace(step_timeout_s=60.0)
+        stop_after_steps=None,
+        stage="finetune",
+        watch=SimpleNamespace(step_timeout_s=60.0, resolved_load_timeout_s=60.0),
     )
 
     def step(run: Any, *_: object) -> tuple[Any, bool]:
@@ -67,7 +69,7 @@ def test_a_run_that_is_asked_to_stop_saves_before_anything_else(
     def validate(*_: object) -> None:
         told.append(f"validated {run.step}")
 
-    monkeypatch.setattr(loop, "prepare_run", lambda *_: run)
+    monkeypatch.setattr(loop, "prepare_run", lambda *_, **__: run)
     monkeypatch.setattr(loop, "last_loss", lambda *_, **__: math.nan)
     monkeypatch.setattr(loop, "train_step", step)
     monkeypatch.setattr(loop, "replace", lambda report, **_: report)

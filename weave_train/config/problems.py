@@ -130,12 +130,14 @@ def _precision_problems(config: PretrainConfig) -> list[str]:
         found.append(
             "master_weights: bf16 rounds the small changes away that schedule_free_adamw averages; use fp32"
         )
-    of_step, of_collective = config.watch.step_timeout_s, config.watch.collective_timeout_s
-    if of_collective <= of_step:
-        found.append(
-            f"watch.collective_timeout_s: {of_collective:g} must be above watch.step_timeout_s, {of_step:g}: "
-            "a hang would end in a collective that names nobody; lower the other one, too"
-        )
+    of_collective = config.watch.collective_timeout_s
+    limits = {"step": config.watch.step_timeout_s, "load": config.watch.resolved_load_timeout_s}
+    for stage, limit in limits.items():
+        if of_collective <= limit:
+            found.append(
+                f"watch.collective_timeout_s: {of_collective:g} must be above watch.{stage}_timeout_s, "
+                f"{limit:g}: a hang would end in a collective that names nobody; lower the other one, too"
+            )
     if config.watch.nonfinite == "stop" and config.watch.max_skipped_steps != WatchConfig().max_skipped_steps:
         found.append("watch.max_skipped_steps: has no effect without --watch.nonfinite skip")
     return found

@@ -184,15 +184,22 @@ class WatchConfig(StrictModel):
     """What ends a run that can't go on.
 
     `step_timeout_s`: a stage of a step that takes longer (its rows, its passes, a save, a batch of
-    validation) is a hang: stacks are dumped and the ranks end with 70. `collective_timeout_s`: of the
-    process group. `nonfinite`: `stop`, or `skip` a step whose loss or gradients are not finite, at most
-    `max_skipped_steps` in a run.
+    validation) is a hang: stacks are dumped and the ranks end with 70. `load_timeout_s`: the same for a
+    stage before the first step (data, model, checkpoint); None: five sixths of `collective_timeout_s`,
+    which is the process group's. `nonfinite`: `stop`, or `skip` a step whose loss or gradients are not
+    finite, at most `max_skipped_steps` in a run.
     """
 
     step_timeout_s: Seconds = 1800.0
+    load_timeout_s: Seconds | None = None
     collective_timeout_s: Seconds = 3600.0
     nonfinite: Literal["stop", "skip"] = "stop"
     max_skipped_steps: Count = 20
+
+    @property
+    def resolved_load_timeout_s(self) -> float:
+        """`load_timeout_s`, or what it is unless set."""
+        return self.load_timeout_s or self.collective_timeout_s * 5 / 6
 
 
 class LrScaleConfig(StrictModel):

@@ -40,7 +40,9 @@ def train(config: PretrainConfig, launch: Launch) -> RunResult:
     Raises:
         WeaveError: See `prepare_run` and `take_step`.
     """
-    run = prepare_run(config, launch)
+    limit = config.watch.resolved_load_timeout_s
+    with Watchdog(None, launch, limit, setting="watch.load_timeout_s") as watch:
+        run = prepare_run(config, launch, watch=watch)
     stop_step = run.num_steps
     if config.stop_after_steps is not None:
         stop_step = min(stop_step, run.step + config.stop_after_steps)

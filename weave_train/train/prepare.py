@@ -44,6 +44,7 @@ from weave_train.train.saving import FrozenWeights, run_store, write_run_files
 from weave_train.train.sharing import shared_folder
 from weave_train.train.validation import ValidationSet, validation_set
 from weave_train.train.warm_start import Donor, find_donor
+from weave_train.train.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -92,26 +93,31 @@ class PreparedRun:
     claim: Claim | None = None
 
 
-def prepare_run(config: PretrainConfig, launch: Launch, *, is_dry: bool = False) -> PreparedRun:
+def prepare_run(
+    config: PretrainConfig, launch: Launch, *, is_dry: bool = False, watch: Watchdog | None = None
+) -> PreparedRun:
     """Set a run up on every rank, resumed as `config.resume` says.
 
     Args:
         config: Of the run.
         launch: Rank, world size, device.
         is_dry: Write nothing; the run can't be saved.
+        watch: Of this rank, if it is watched: told which part is loaded.
 
     Raises:
         ConfigError: The configuration, the data set or the run directory don't fit each other.
         StoreError: The data set can't be read.
         VerificationError: The checkpoint is damaged or belongs to another tower or model.
     """
+    watch = watch or Watchdog(None, launch, config.watch.resolved_load_timeout_s)
+    watch.enter("load data")
     data = open_data(config, world_size=launch.world_size)
     settings = model_settings(config, data.configuration)
     check_context(settings, num_frames=data.num_frames)
     held_out = _held_out(config)
     for source in [*data.sources, held_out] if held_out else data.sources:
         check_stored_size(source, settings, allow_upscaling=config.feed.allow_upscaling)
-    run_dir = Path(config.run_root_dir) / config.resolved_run_id(data.recipe)
+    watch.run_dir = run_dir = Path(config.run_root_dir) / config.resolved_run_id(data.recipe)
     order = data.order
     slots = rank_slots(launch.rank, world_size=launch.world_size, batch_rows=order.batch_rows)
     for_engine = engine_settings(config, launch)
@@ -121,42 +127,36 @@ def prepare_run(config: PretrainConfig, launch: Launch, *, is_dry: bool = False)
     check_optimizer(config, checkpoint)
     donor = find_donor(config, recipe=data.recipe) if checkpoint is None else None
 
+    watch.enter("meet other ranks")
     init_process_group(launch, timeout_seconds=config.watch.collective_timeout_s)
     checkpoint = as_first(checkpoint, launch)
     # before minutes go into the model: whoever trains in this directory yet ends with its step
     claim = Claim(run_dir) if launch.is_first and not is_dry else None
     past = checkpoint or donor
+    watch.enter("load tokenizer")
     if is_dry:
         tokenizer = _known_tokenizer(past) or _new_tokenizer(config, settings, data)
     else:
         tokenizer = _tokenizer(config, settings, data, run_dir, past, launch)
-    vlm = build_model(
-        settings,
-        tokenizer,
-        device=launch.device,
-        trains_vision=trains_tower(config.stage, config.trainable),
-        language_options=LanguageOptions(attention=config.model.attention, hf_token=config.hf_token),
-    )
-    if donor is not None:
-        _begin_with(donor, vlm, None if is_dry else run_dir, launch)
-    if settings.lora is not None:
-        add_lora(vlm.core, settings.lora, seed=settings.seed)
-    scales = apply_stage(vlm, config.stage, config.trainable)
-    if config.model.enable_gradient_checkpointing:
-        vlm.core.recompute_activations()
+    watch.enter("load model")
+    vlm, scales = _model(config, settings, tokenizer, donor, None if is_dry else run_dir, launch)
     meter = StepMeter.over(vlm, config=config, launch=launch)
+    watch.enter("compare frozen weights")
     frozen = settle_frozen(vlm, checkpoint, launch)
     store = run_store(config, run_dir)
     is_new = checkpoint is None or checkpoint.store.uri != store.uri
     if launch.is_first and not is_dry:
         write_run_config(run_dir, config=config, settings=settings, dataset=data.describe())
         write_run_files(vlm, frozen, run_dir=run_dir, store=store, is_new=is_new)
+    watch.enter("build engine")
     engine = TrainEngine(vlm.core, replace(for_engine, parameter_lr_scale=scales), launch)
     if checkpoint is not None:
+        watch.enter("restore checkpoint")
         restore_engine(engine, checkpoint, launch)
     writer = CheckpointWriter(store, launch=launch, settings=config.checkpoint)
     if not is_dry:
         writer.reserve(engine.fragments())
+    watch.enter("open feed")
     num_steps = config.hyper.max_steps or order.num_steps(config.hyper.epochs)
     encode = functools.partial(
         make_row,
@@ -249,6 +249,32 @@ def engine_settings(config: PretrainConfig, launch: Launch) -> EngineSettings:
             "CPUs needs a compiler); leave --master_weights bf16 or offload_optimizer out"
         )
     return settings
+
+
+def _model(
+    config: PretrainConfig,
+    settings: ModelSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    donor: Donor | None,
+    run_dir: Path | None,
+    launch: Launch,
+) -> tuple[VideoLanguageModel, dict[str, float]]:
+    """With what its stage trains marked, and factors of the learning rate by parameter."""
+    vlm = build_model(
+        settings,
+        tokenizer,
+        device=launch.device,
+        trains_vision=trains_tower(config.stage, config.trainable),
+        language_options=LanguageOptions(attention=config.model.attention, hf_token=config.hf_token),
+    )
+    if donor is not None:
+        _begin_with(donor, vlm, run_dir, launch)
+    if settings.lora is not None:
+        add_lora(vlm.core, settings.lora, seed=settings.seed)
+    scales = apply_stage(vlm, config.stage, config.trainable)
+    if config.model.enable_gradient_checkpointing:
+        vlm.core.recompute_activations()
+    return vlm, scales
 
 
 def _begin_with(donor: Donor, vlm: VideoLanguageModel, run_dir: Path | None, launch: Launch) -> None:

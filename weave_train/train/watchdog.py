@@ -1,11 +1,11 @@
 """Ends a rank that makes no progress, and says what it was doing.
 
 A hang tells nothing by itself: the other ranks wait in a collective until that times out. Here each rank
-notes the stage it enters; one that stays in a stage too long writes a report (rank, stage, step, last
-sample ids, stacks of all threads) to standard error and to `RUN/hangs/rank-<r>.txt`, and ends with exit
-code 70. Ranks that wait for it in a collective came there later, and each ends by itself with its own
-report; the first report is the culprit's. A moment passes between report and end, since launchers end
-the other ranks with the first.
+notes the stage it enters, of loading as of a step; one that stays in a stage too long writes a report
+(rank, stage, step, last sample ids, stacks of all threads) to standard error and to
+`RUN/hangs/rank-<r>.txt`, and ends with exit code 70. Ranks that wait for it in a collective came there
+later, and each ends by itself with its own report; the first report is the culprit's. A moment passes
+between report and end, since launchers end the other ranks with the first.
 
 A thread watches, since collectives, reads and CUDA calls release the interpreter's lock. Should some
 code hold it for good, faulthandler, which needs no lock, ends the process within twice the time, with
@@ -51,13 +51,25 @@ class Watchdog:
     """Watches one rank while the block it guards runs.
 
     Args:
-        run_dir: Of the run.
+        run_dir: Of the run, where the report is written; None: not known yet, see the attribute.
         launch: Which rank this is.
         timeout_s: Longest that a stage may take.
+        setting: Which setting that is, named in the report.
+
+    Attributes:
+        run_dir: As above; may be set later.
     """
 
-    def __init__(self, run_dir: Path, launch: Launch, timeout_s: float) -> None:
-        self._path = run_dir / "hangs" / f"rank-{launch.rank}.txt"
+    def __init__(
+        self,
+        run_dir: Path | None,
+        launch: Launch,
+        timeout_s: float,
+        *,
+        setting: str = "watch.step_timeout_s",
+    ) -> None:
+        self.run_dir = run_dir
+        self._setting = setting
         self._rank = launch.rank
         self._world_size = launch.world_size
         self._timeout_s = timeout_s
@@ -110,30 +122,37 @@ class Watchdog:
             sys.stderr.write(report)
             sys.stderr.flush()
             faulthandler.dump_traceback(file=2, all_threads=True)
-            self._write(report)
+            if self._path is not None:
+                self._write(report, self._path)
             time.sleep(min(_MOST_MOMENT_SECONDS, self._timeout_s / 4))
         finally:
             note_exit(HANG_EXIT_CODE)
             os._exit(HANG_EXIT_CODE)
 
-    def _write(self, report: str) -> None:
+    @property
+    def _path(self) -> Path | None:
+        return None if self.run_dir is None else self.run_dir / "hangs" / f"rank-{self._rank}.txt"
+
+    def _write(self, report: str, path: Path) -> None:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("w", encoding="utf-8") as file:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("w", encoding="utf-8") as file:
                 file.write(report)
                 file.flush()
                 faulthandler.dump_traceback(file=file, all_threads=True)
         except OSError as error:
-            sys.stderr.write(f"weave-train: rank {self._rank}: can't write {self._path}: {error.strerror}\n")
+            sys.stderr.write(f"weave-train: rank {self._rank}: can't write {path}: {error.strerror}\n")
 
     def _report(self) -> str:
         entered = self._entered
         ids = entered.sample_ids
         named = ", ".join(ids[:_MOST_NAMED]) + (", ..." if len(ids) > _MOST_NAMED else "")
-        return (
+        report = (
             f"weave-train: rank {self._rank} of {self._world_size} hangs: stage {entered.stage!r} after step "
             f"{entered.step} has taken {time.monotonic() - entered.since:.1f} s, "
-            f"watch.step_timeout_s is {self._timeout_s:g}\n"
+            f"{self._setting} is {self._timeout_s:g}\n"
             f"weave-train: rank {self._rank}: last samples: {named or 'none'}\n"
-            f"weave-train: rank {self._rank}: report and stacks in {self._path}\n"
         )
+        if self._path is not None:
+            report += f"weave-train: rank {self._rank}: report and stacks in {self._path}\n"
+        return report
