@@ -114,8 +114,7 @@ def test_deepspeed_with_its_own_hostfile_gives_the_same_run(world: World, two_he
         pytest.skip("needs pdsh: apt-get install pdsh")
     tools, folder = Path(sys.executable).parent, world.cluster.folder
     # what DeepSpeed passes on by itself is PYTHON* and NCCL_*; the rest is this file's
-    exports = {**world.environment, "OMP_NUM_THREADS": "1"}
-    (folder / "ds_env").write_text("".join(f"{name}={value}\n" for name, value in exports.items()))
+    (folder / "ds_env").write_text("".join(f"{name}={value}\n" for name, value in world.environment.items()))
     ssh_options = shlex.split(world.cluster.ssh)[1:]
     process = world.start.start(
         [

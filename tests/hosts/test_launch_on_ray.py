@@ -46,7 +46,7 @@ class Cluster:
 
     def options(self, run_id: str, *extra: str) -> list[str]:
         return [
-            *("--model.type", "tiny", "--num_workers", "1", "--zero_stage", "2", "--num_threads", "1"),
+            *("--model.type", "tiny", "--num_workers", "1", "--zero_stage", "2"),
             *("--model.finetune_global_batch_size", "9", "--model.finetune_per_device_batch_size", "2"),
             *("--max_steps", STEPS, "--run_root_dir", str(self.root), "--run_id", run_id),
             *("--checkpoint.uri", f"s3://{self.bucket}/runs/{run_id}", *extra),
@@ -102,7 +102,11 @@ def cluster(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             for name, value in store.items():
                 patch.setenv(name, value)
             write_woven_dataset(f"s3://{bucket}/woven", rows=75, clips_per_sample=2, frames_per_sample=4)
-        with ray_hosts(network, folder, cpus=(1, 1), environment=environment) as nodes:
+        with (
+            ray_hosts(network, folder, cpus=(1, 1), environment=environment) as nodes,
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            patch.delenv("OMP_NUM_THREADS", raising=False)  # the trainer has to choose alike everywhere
             yield Cluster(nodes, bucket, folder / "runs", environment)
 
 
