@@ -114,10 +114,11 @@ def ends_of_ranks(
 ) -> tuple[list[int], list[str]]:
     """Exit codes and standard error of a script's ranks, in order; nobody ends a rank but itself."""
     port = free_port()
+    shared = {**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path)}
     ranks = [
         subprocess.Popen(
             [sys.executable, str(script), *words],
-            env={**os.environ, **ENVIRONMENT, **rank_environment(rank, world_size=num_ranks, port=port)},
+            env={**shared, **rank_environment(rank, world_size=num_ranks, port=port)},
             stderr=subprocess.PIPE,
             text=True,
         )

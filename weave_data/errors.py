@@ -8,7 +8,7 @@
     |-- RejectLimitError    more clips were rejected than `rejects.max_fraction`     exit 4
     |-- VerificationError   stored bytes are not what the manifest promises          exit 5
     |-- IncompleteError     circumstances (time-outs, kills, store) left parts open  exit 6
-    |-- ConflictError       another build owns this name with other settings         exit 2
+    |-- ConflictError       another build or run owns this name by now               exit 2
     |-- CommitError         an exact stage gave other bytes for a committed file     exit 5
     |-- DecodeError         one clip's content can't be decoded (becomes a reject)
     |-- TrainingError       a training step or checkpoint can't be trusted             exit 1

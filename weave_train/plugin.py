@@ -18,10 +18,12 @@ from typing import Any
 
 from weave_data.errors import ConfigError, TrainingError
 from weave_data.trainers import RunResult
+from weave_train.checkpoint.layout import newest_checkpoint
 from weave_train.config import PretrainConfig, load_pretrain_config, pretrain_yaml
 from weave_train.launch import free_port, rank_environment
-from weave_train.numbers import last_loss, read_metrics
+from weave_train.numbers import last_loss
 from weave_train.overseer import EXITS_VARIABLE, PARENT_VARIABLE, TOLD_EXITS, ask_to_stop
+from weave_train.train.saving import run_store
 from weave_train.train.stop import StopRequest
 
 __all__ = ["DeepSpeedTrainer", "run_local", "run_ranks"]
@@ -63,11 +65,11 @@ class DeepSpeedTrainer:
         code = run_local(config, num_ranks=num_workers)
         if code != 0:
             raise TrainingError(f"training in {run_dir} ended with exit code {code}; see the messages above")
-        metrics = read_metrics(run_dir)
-        prefix = config.stage.capitalize()
+        newest = newest_checkpoint(run_store(config, run_dir))  # metrics may be another machine's
+        assert newest is not None, "a run that went well has saved"
         return RunResult(
             run_dir=str(run_dir),
-            final_step=int(metrics[-1][f"{prefix}/Step"]),
+            final_step=newest.step,
             final_loss=last_loss(run_dir, stage=config.stage),
         )
 

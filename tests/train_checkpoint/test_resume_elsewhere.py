@@ -60,7 +60,15 @@ def test_a_run_from_another_runs_checkpoint_goes_on_with_the_same_command(traini
         assert find_checkpoint_at(str(training.root / "child")).step == expected
     done = training.alone("child", *flags, "--resume", f"{parent}/checkpoints/step-000001")
     assert done.returncode == 2
-    assert "is not the newest checkpoint of this run" in done.stderr
+    assert "is not what this run goes on from" in done.stderr
+    shutil.rmtree(origin)  # kept no longer than its own run's settings say
+    done = training.alone("child", *command)
+    assert done.returncode == 0, done.stderr
+    assert find_checkpoint_at(str(training.root / "child")).step == 5
+    done = training.alone("child", *flags, "--stage", "full-finetune")
+    assert done.returncode == 2
+    assert "stage was 'finetune', is 'full-finetune'" in done.stderr
+    origin = find_checkpoint_at(f"{parent}/checkpoints/step-000001").uri
     done = training.alone("parent", *flags, "--resume", origin)
     assert done.returncode == 2
     assert f"which is {parent}/checkpoints/step-000003" in done.stderr

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from stored_pieces import Held
+from training_runs import ends_of_ranks
 
 from weave_data.errors import StoreError, TrainingError
 from weave_data.storage import LocalStore, Store
@@ -88,6 +89,15 @@ def test_what_was_saved_is_what_the_weights_were_when_save_returned(
     checkpoint = read_checkpoint(LocalStore(tmp_path), 1)
     assert len(checkpoint.pieces) == 4  # cut in files of 40 kB
     assert {piece.kind for piece in checkpoint.pieces} == {"weights", "optimizer"}
+
+
+def test_a_rank_that_can_not_write_ends_the_next_save_on_all_ranks(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("failing_save.py")
+    codes, errors = ends_of_ranks(script, str(tmp_path), timeout=200)
+    assert codes == [StoreError.exit_code, StoreError.exit_code], errors
+    assert "rank 1: checkpoints can't be saved" in errors[1]
+    assert "rank 1: checkpoints can't be saved" in errors[0]
+    assert complete_steps(LocalStore(tmp_path / "run")) == []
 
 
 def test_a_save_that_is_not_asynchronous_is_complete_when_it_returns(

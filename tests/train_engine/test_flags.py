@@ -118,6 +118,12 @@ def test_fewer_steps_than_a_preset_takes_may_be_asked_for() -> None:
     assert config.hyper.max_steps == 3
 
 
+def test_a_run_that_may_never_go_on_has_no_restarts() -> None:
+    ray = [*MANIFEST, "--model.type", "tiny", "--launcher", "ray", "--num_ranks", "2"]
+    (problem,) = problems([*ray, "--max_restarts", "2", "--resume", "never"])
+    assert problem.startswith("resume: never, but max_restarts")
+
+
 def test_a_hang_is_named_before_a_collective_gives_up() -> None:
     flags = [*MANIFEST, "--model.type", "tiny", "--watch.collective_timeout_s", "300"]
     (problem,) = problems(flags)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +12,11 @@ import torch
 from small_exports import language_model, make_vlm, write_run
 
 from weave_data.errors import ConfigError
+from weave_train.checkpoint.layout import find_checkpoint_at
 from weave_train.config import ModelSettings, load_pretrain_config
+from weave_train.exports import plain
 from weave_train.exports.export import export_run
+from weave_train.exports.plain import plain_weights
 from weave_train.loading import load, model_parts
 from weave_train.models.model import VideoLanguageModel, build_model
 from weave_train.models.vision import build_tower
@@ -67,6 +71,20 @@ def test_a_checkpoint_goes_through_a_run_and_back_bit_for_bit(
         for name, value in values.items():
             assert back[part][name].dtype == value.dtype
             assert torch.equal(back[part][name], value), name
+
+
+def test_a_tower_that_came_with_another_model_is_in_the_file(
+    vlm: VideoLanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = write_run(vlm, tmp_path / "run")
+    checkpoint = find_checkpoint_at(str(run_dir))
+    vlm.settings = vlm.settings.model_copy(update={"vision_weights": "pretrained"})
+    monkeypatch.setattr(plain, "tower_spec", lambda _: SimpleNamespace(has_hub_weights=True))
+    assert plain_weights(checkpoint, vlm).keys() == {"projector", "language"}
+    config = json.loads((run_dir / "config.json").read_text())
+    config["pretrain"] = {"model": {"init_from_model": "runs/one-whose-tower-was-trained"}}
+    (run_dir / "config.json").write_text(json.dumps(config))
+    assert plain_weights(checkpoint, vlm).keys() == {"projector", "language", "vision"}
 
 
 def test_a_directory_is_a_run_of_theirs(vlm: VideoLanguageModel, tmp_path: Path) -> None:

@@ -120,6 +120,10 @@ def test_variables_travel_by_name_and_not_those_of_this_machine(monkeypatch) -> 
         (["--launcher", "torchrun", "--nproc_per_node", "2", "--num_ranks", "4"], "the hosts have 2"),
         (["--launcher", "torchrun", "--nproc_per_node", "2", "--max_step", "4"], "did you mean 'max_steps'"),
         (["--launcher", "torchrun", "--hostfile", "absent"], "can't read absent"),
+        (
+            ["--launcher", "torchrun", "--nproc_per_node", "2", "--max_restarts", "1", "--resume", "never"],
+            "resume: never, but max_restarts",
+        ),
         (["--launcher", "torchrun", "--hostfile", "x", "--nnodes", "2"], "leave out"),
     ],
 )

@@ -92,6 +92,7 @@ def test_the_last_loss_is_that_of_the_last_line(tmp_path: Path) -> None:
     assert math.isnan(last_loss(tmp_path, stage="finetune"))
     track(tmp_path, *steps(range(1, 4)))
     assert last_loss(tmp_path, stage="finetune") == 3.0
+    assert math.isnan(last_loss(tmp_path, stage="align"))
 
 
 def test_steps_after_the_checkpoint_are_cut_and_never_come_twice(tmp_path: Path) -> None:

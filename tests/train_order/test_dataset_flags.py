@@ -46,6 +46,14 @@ def test_a_mixture_of_recipes_and_lists_is_taken() -> None:
         (mixed(ONE, {**TWO, "name": "one"}), "mixture: one comes more than once"),
         (mixed(ONE, {**TWO, "manifest": "a/b"}), "mixture.1: 'two' needs a manifest or a type, and not both"),
         (mixed(ONE, {"name": "two", "slots": 3}), "mixture.1: 'two' needs a manifest or a type"),
+        (
+            [
+                *mixed({**TWO, "name": "one", "slots": 5}, TWO),
+                "--dataset.finetune_stage_components",
+                '["a.json", "b"]',
+            ],
+            "finetune_stage_components: every part of dataset.mixture with a type",
+        ),
         (mixed(ONE, {**TWO, "type": "llava"}), "mixture.1.type: 'llava' is not a known data set"),
     ],
 )

@@ -265,6 +265,29 @@ def test_the_command_prints_every_part(manifest: str, monkeypatch, capsys) -> No
     ]
 
 
+def test_steps_that_are_asked_for_count_whatever_the_epochs(manifest: str) -> None:
+    rows = 21  # four steps an epoch, of which the last has three rows
+    epoch = estimate(configuration(manifest), Speed()).tokens
+    found = estimate(configuration(manifest, max_steps=10), Speed())
+    assert found.num_steps == 10
+    assert found.tokens == pytest.approx(epoch * (2 * rows + 2 * 6) / rows)
+    assert estimate(configuration(manifest, max_steps=2), Speed()).tokens == pytest.approx(epoch * 12 / rows)
+
+
+def test_the_peak_is_at_least_the_model_as_it_is_loaded(manifest: str) -> None:
+    on_many = configuration(
+        manifest, zero_stage=3, num_ranks=6, model={"enable_gradient_checkpointing": True}
+    )
+    found = estimate(on_many, Speed())
+    vlm, _ = all_rows(on_many, manifest)
+    assert found.loaded_bytes == sum(
+        value.nbytes for module in (vlm.core, vlm.tower) for value in module.parameters()
+    )
+    assert found.peak_bytes >= found.loaded_bytes
+    huge = replace(found, loaded_bytes=10**12)
+    assert huge.peak_bytes == 10**12
+
+
 def test_all_stored_epochs_are_sampled(tmp_path: Path) -> None:
     publish_world(make_world(rows=8, num_epochs=2), open_store(str(tmp_path)))
     found = estimate(configuration(f"{tmp_path}/l4/manifest.json", model={"finetune_epochs": 2}), Speed())

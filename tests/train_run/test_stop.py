@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from weave_data.errors import TrainingError, WeaveError
 from weave_train.train import loop, stop
 from weave_train.train.stop import StopRequest
 
@@ -46,13 +48,18 @@ with stop.StopRequest():
     assert stop._AGAIN_SECONDS >= 1
 
 
-def test_a_run_that_is_asked_to_stop_saves_before_anything_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def told_by_loop(
+    run_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    stops_in_step: int | None = None,
+    passes: Sequence[tuple[Any, WeaveError | None, bool]],
+) -> list[str]:
+    """What a run does around its steps; each pass of validation ends as the next of `passes`."""
     told: list[str] = []
     writer = SimpleNamespace(close=lambda: None, finish=lambda: told.append("finished"))
     run = SimpleNamespace(
-        run_dir=tmp_path, step=0, num_steps=9, claim=None, writer=writer,
+        run_dir=run_dir, step=0, num_steps=9, claim=None, writer=writer,
         feed=SimpleNamespace(close=lambda: None),
     )  # fmt: skip
     launch = SimpleNamespace(rank=1, world_size=2, is_first=False)
@@ -64,10 +71,13 @@ def test_a_run_that_is_asked_to_stop_saves_before_anything_else(
 
     def step(run: Any, *_: object) -> tuple[Any, bool]:
         run.step += 1
-        return SimpleNamespace(was_skipped=False, loss=1.0), run.step == 2
+        return SimpleNamespace(was_skipped=False, loss=1.0), run.step == stops_in_step
 
-    def validate(*_: object) -> None:
+    left = iter(passes)
+
+    def validate(*_: object) -> tuple[Any, WeaveError | None, bool]:
         told.append(f"validated {run.step}")
+        return next(left)
 
     monkeypatch.setattr(loop, "prepare_run", lambda *_, **__: run)
     monkeypatch.setattr(loop, "last_loss", lambda *_, **__: math.nan)
@@ -76,8 +86,35 @@ def test_a_run_that_is_asked_to_stop_saves_before_anything_else(
     monkeypatch.setattr(loop, "_validate", validate)
     monkeypatch.setattr(loop, "_is_save_step", lambda _: False)
     monkeypatch.setattr(loop, "save_run", lambda run: told.append(f"saved {run.step}"))
-    loop.train(config, launch)  # type: ignore[arg-type]
+    try:
+        loop.train(config, launch)  # type: ignore[arg-type]
+    except WeaveError as error:
+        told.append(str(error))
+    return told
+
+
+GOES_ON = (None, None, False)
+
+
+def test_a_run_that_is_asked_to_stop_saves_before_anything_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = told_by_loop(tmp_path, monkeypatch, stops_in_step=2, passes=[GOES_ON])
     assert told == ["validated 1", "saved 2", "finished"]
+
+
+def test_a_run_that_is_asked_to_stop_while_it_validates_saves_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = told_by_loop(tmp_path, monkeypatch, passes=[GOES_ON, (None, None, True)])
+    assert told == ["validated 1", "validated 2", "saved 2", "finished"]
+
+
+def test_a_pass_that_fails_ends_the_run_after_its_steps_are_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = told_by_loop(tmp_path, monkeypatch, passes=[(None, TrainingError("a bad row"), False)])
+    assert told == ["validated 1", "saved 1", "finished", "a bad row"]
 
 
 def test_off_the_main_thread_nothing_is_noted_and_nothing_breaks() -> None:

@@ -154,7 +154,7 @@ class CheckpointWriter:
             self.reserve(ranges)
         assert self._snapshot is not None
         begin = time.perf_counter()
-        self._wait_together(until_done=True)
+        self._wait_for_last()
         waited = time.perf_counter()
         self._snapshot.fill(ranges)
         copied = time.perf_counter()
@@ -197,9 +197,7 @@ class CheckpointWriter:
             StoreError: It failed, on this rank or another.
         """
         begin = time.perf_counter()
-        # written everywhere before rank 0 waits for what it would else never see
-        self._wait_together(until_done=False)
-        self._wait_together(until_done=True)
+        self._wait_for_last()
         waited = time.perf_counter() - begin
         self._stats = replace(self._stats, wait_seconds=self._stats.wait_seconds + waited)
 
@@ -219,6 +217,11 @@ class CheckpointWriter:
         if self._snapshot is not None:
             self._snapshot.close()
             self._snapshot = None
+
+    def _wait_for_last(self) -> None:
+        # written everywhere before rank 0 waits for what it would else never see
+        self._wait_together(until_done=False)
+        self._wait_together(until_done=True)
 
     def _wait_together(self, *, until_done: bool) -> None:
         failure: StoreError | None = None

@@ -81,10 +81,13 @@ def launch(
         _on_ray(pretrain_config([*context.args, "--launcher", "ray", *words]), show=show)
         return
     config = pretrain_config(context.args)
+    from weave_train.config.problems import NEVER_RESTARTS
     from weave_train.hosts.connection import Reach
     from weave_train.hosts.fan_out import Job, planned, run_on_hosts
     from weave_train.hosts.hostfile import Host, read_hostfile
 
+    if max_restarts and config.resume == "never":
+        raise ConfigError(NEVER_RESTARTS, origin="command line")
     meeting: Rendezvous | None = None
     if hostfile is not None:
         if nproc_per_node is not None or nnodes != 1 or rdzv_endpoint is not None:

@@ -29,6 +29,13 @@ def dataset_problems(dataset: DatasetConfig, *, batch_rows: int, path: str = "da
     ]
     if dataset.mixture is not None:
         found += _mixture_problems(parts, batch_rows, path)
+    if sum(part.type is not None for part in parts) > 1:
+        found += [
+            f"{path}.{name}: every part of {path}.mixture with a type would read these files instead of its "
+            "own; leave it out, or name one type"
+            for name in ("align_stage_components", "finetune_stage_components")
+            if getattr(dataset, name) != DatasetConfig.model_fields[name].default
+        ]
     types = [dataset.type if dataset.manifest is None else None, *(part.type for part in parts)]
     if not any(types):
         found += [

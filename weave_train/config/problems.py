@@ -10,7 +10,11 @@ from weave_train.config.sections import WatchConfig
 from weave_train.config.tracking_problems import tracking_problems
 from weave_train.config.trainable import LoraConfig
 
-__all__ = ["find_problems"]
+__all__ = ["NEVER_RESTARTS", "find_problems"]
+
+NEVER_RESTARTS = (
+    "resume: never, but max_restarts starts a run again from its own checkpoint; give one of them"
+)
 
 
 def find_problems(config: PretrainConfig, baseline: PretrainConfig) -> list[str]:
@@ -23,7 +27,12 @@ def find_problems(config: PretrainConfig, baseline: PretrainConfig) -> list[str]
     found = _language_problems(config, baseline)
     found += dataset_problems(config.dataset, batch_rows=config.hyper.global_batch_size)
     found += tracking_problems(config)
-    found += _stage_problems(config, baseline) + _frame_problems(config) + _lora_problems(config)
+    found += (
+        _stage_problems(config, baseline)
+        + _start_problems(config)
+        + _frame_problems(config)
+        + _lora_problems(config)
+    )
     return found + _engine_problems(config)
 
 
@@ -70,10 +79,17 @@ def _stage_problems(config: PretrainConfig, baseline: PretrainConfig) -> list[st
         )
     if config.save_every_steps is not None and config.model.ckpt_interval is not None:
         found.append("save_every_steps: model.ckpt_interval says the same; give one of them")
+    return found
+
+
+def _start_problems(config: PretrainConfig) -> list[str]:
+    found = []
     if config.launcher == "ray" and config.num_ranks is None:
         found.append("num_ranks: required with --launcher ray: how many workers Ray Train starts")
     if config.launcher == "ray" and config.dry_run:
         found.append("dry_run: workers of Ray Train only train; leave --launcher ray out")
+    if config.max_restarts and config.resume == "never":
+        found.append(NEVER_RESTARTS)
     if config.max_restarts and config.launcher != "ray":
         found.append("max_restarts: only --launcher ray and weave-train launch start ranks anew")
     return found

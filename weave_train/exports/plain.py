@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from weave_train.checkpoint.layout import Checkpoint, find_checkpoint_at
+from weave_train.checkpoint.run_files import read_run_file
 from weave_train.config import ModelSettings
 from weave_train.loading import load_weights, model_parts
 from weave_train.models.model import VideoLanguageModel
@@ -45,6 +46,9 @@ def plain_weights(checkpoint: Checkpoint, vlm: VideoLanguageModel) -> dict[str, 
 
 
 def _has_published_tower(checkpoint: Checkpoint, settings: ModelSettings) -> bool:
+    flags = read_run_file(checkpoint.store, "config.json").get("pretrain", {})
+    if flags.get("model", {}).get("init_from_model") is not None:  # whose tower it is, trained perhaps
+        return False
     is_trained = any(name.startswith("vision.") for name in checkpoint.shapes)
     is_published = tower_spec(settings.vision_backbone_id).has_hub_weights
     return settings.vision_weights == "pretrained" and not is_trained and is_published

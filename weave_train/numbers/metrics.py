@@ -154,7 +154,8 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def last_loss(run_dir: Path, *, stage: str) -> float:
-    """Loss of the last step in `metrics.jsonl`; nan without one, or where it was not finite."""
-    metrics = read_metrics(run_dir)
-    loss = metrics[-1][f"{stage.capitalize()}/Loss (Raw)"] if metrics else None
+    """Loss of the stage's last step in `metrics.jsonl`; nan without one, or where it was not finite."""
+    name = f"{stage.capitalize()}/Loss (Raw)"
+    losses = [line[name] for line in read_metrics(run_dir) if name in line]
+    loss = losses[-1] if losses else None
     return math.nan if loss is None else float(loss)

@@ -16,7 +16,7 @@ import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
-from weave_data.errors import TrainingError
+from weave_data.errors import ConflictError
 from weave_train.whole_files import write_whole
 
 __all__ = ["Claim"]
@@ -52,12 +52,13 @@ class Claim:
         """Call before every step.
 
         Raises:
-            TrainingError: Somebody else started on the directory; the message says who.
+            ConflictError: Somebody else started on the directory; the message says who. No launcher starts
+                this run anew after it.
         """
         holder = self._holder()
         if holder is not None:
             process, host, started = (holder.get(name, "?") for name in ("process", "host", "started"))
-            raise TrainingError(
+            raise ConflictError(
                 f"{self._path.parent}: process {process} on {host} started the same run at {started} and "
                 "goes on with it, so this one ends; its complete checkpoints stay. For two runs give each "
                 "its --run_id"

@@ -81,7 +81,7 @@ def estimate(config: PretrainConfig, speed: Speed) -> Estimate:
     recompute = config.model.enable_gradient_checkpointing
     work = flops_model(vlm, recompute=recompute)
     num_steps = config.hyper.max_steps or data.order.num_steps(config.hyper.epochs)
-    tokens, flops = _work(data, lengths, work, num_steps=num_steps, epochs=config.hyper.epochs)
+    tokens, flops = _work(data, lengths, work, num_steps=num_steps)
     trained = sum(value.numel() for value in vlm.core.parameters() if value.requires_grad)
     states = model_states(vlm.core, for_engine, world_size=launch.world_size)
     tower_bytes = 0 if trains_vision else sum(value.nbytes for value in vlm.tower.parameters())
@@ -98,6 +98,7 @@ def estimate(config: PretrainConfig, speed: Speed) -> Estimate:
         world_size=launch.world_size,
         trained=trained,
         tower_bytes=tower_bytes,
+        loaded_bytes=4 * sum(value.numel() for value in vlm.core.parameters()) + tower_bytes,
         states=states,
         shape=shape,
         kept=activations(vlm, shape, recompute=recompute),
@@ -128,7 +129,7 @@ def _peak(config: PretrainConfig, speed: Speed) -> float | None:
 
 
 def _work(
-    data: TrainingData, lengths: Sequence[SetLengths], work: FlopsModel, *, num_steps: int, epochs: int
+    data: TrainingData, lengths: Sequence[SetLengths], work: FlopsModel, *, num_steps: int
 ) -> tuple[float, float]:
     """Tokens and model FLOPs of a run: means of each data set's rows, as many as its slots read."""
     tokens = flops = 0.0
@@ -136,10 +137,10 @@ def _work(
         summary = summarize(each.table)
         rows = float(num_steps * slots)
         if len(data.sources) == 1:
+            epochs, steps = divmod(num_steps, data.order.num_steps(1))
+            epoch_rows = sum(sum(shards) for shards in source.shard_rows) / len(source.shard_rows)
             # the last batch of an epoch is short
-            rows = min(
-                rows, epochs * sum(sum(shards) for shards in source.shard_rows) / len(source.shard_rows)
-            )
+            rows = epochs * epoch_rows + min(steps * slots, epoch_rows)
         tokens += rows * summary.tokens / summary.rows
         flops += rows * _row_flops(each, summary, work)
     return tokens, flops

@@ -33,6 +33,7 @@ class Estimate:
         world_size: Ranks.
         trained: Parameters with a gradient.
         tower_bytes: Of a frozen tower, whole on every rank; 0 where it is trained.
+        loaded_bytes: Of the model as it is loaded, whole and in fp32 on every rank, before it is sharded.
         states: Of the core, on one rank.
         shape: Of the heaviest micro-batch.
         kept: Activations of it.
@@ -52,6 +53,7 @@ class Estimate:
     world_size: int
     trained: int
     tower_bytes: int
+    loaded_bytes: int
     states: ModelStates
     shape: MicroBatchShape
     kept: Activations
@@ -74,12 +76,12 @@ class Estimate:
 
     @property
     def peak_bytes(self) -> int:
-        """Most the device of one rank holds: in backward, or while AdamW updates."""
+        """Most the device of one rank holds: with the model loaded, in backward, or while AdamW updates."""
         update = (
             0 if self.states.on_host and self._kept_on_host >= self.states.masters else self.states.update
         )
         passing = self.states.bucket + self.states.gathered + self.kept.total
-        return self.device_states + max(passing, update)
+        return max(self.loaded_bytes, self.device_states + max(passing, update))
 
     @property
     def host_bytes(self) -> int:
@@ -104,6 +106,7 @@ class Estimate:
             "reduction": states.bucket,
             "gathered weights": states.gathered,
             "AdamW's update": states.update,
+            "the model as loaded": self.loaded_bytes,
         }
         acts = {"tower": kept.tower, "projector": kept.projector, "layers": kept.layers, "head": kept.head}
         shape, host = self.shape, _gib(self.host_bytes)

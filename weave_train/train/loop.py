@@ -57,13 +57,18 @@ def train(config: PretrainConfig, launch: Launch) -> RunResult:
         while run.step < stop_step and not is_stopped:
             report, is_stopped = train_step(run, stop, watch)
             loss = loss if report.was_skipped else report.loss
-            # who asks a run to stop does not wait for long: the save comes first, and there is no pass
-            validation = None if is_stopped else _validate(run, watch)
+            validation, failure = None, None
+            if not is_stopped:  # who asks a run to stop does not wait for long
+                validation, failure, is_stopped = _validate(run, watch, stop)
             if run.claim is None or run.claim.holds:  # else metrics.jsonl is somebody else's by now
                 tell(replace(report, validation=validation))
-            if run.step == stop_step or is_stopped or _is_save_step(run):
+            if run.step == stop_step or is_stopped or failure or _is_save_step(run):
                 watch.enter("save", step=run.step)
                 save_run(run)
+            if failure is not None:  # the steps before it are worth keeping
+                watch.enter("last save", step=run.step)
+                run.writer.finish()
+                raise failure
         watch.enter("last save", step=run.step)
         run.writer.finish()
     return RunResult(run_dir=str(run.run_dir), final_step=run.step, final_loss=loss)
@@ -201,19 +206,33 @@ def _is_save_step(run: PreparedRun) -> bool:
     return epoch_step == 0
 
 
-def _validate(run: PreparedRun, watch: Watchdog) -> ValidationReport | None:
+def _validate(
+    run: PreparedRun, watch: Watchdog, stop: StopRequest
+) -> tuple[ValidationReport | None, WeaveError | None, bool]:
+    """What a pass found if one is due, why it failed, whether some rank was asked to stop in it."""
     is_due = run.held_out is not None and is_validation_step(
         run.step, every=run.config.val_every_steps, num_steps=run.num_steps, order=run.order
     )
     if run.held_out is None or not is_due:
-        return None
+        return None, None, False
 
     def note(rows: list[EncodedRow]) -> None:
         watch.enter("validation", sample_ids=[row.sample_id for row in rows])
 
     watch.enter("validation", step=run.step)
-    with run.engine.averaged_weights():
-        return validate(run.held_out, engine=run.engine, vlm=run.vlm, launch=run.launch, on_step=note)
+    try:
+        with run.engine.averaged_weights():
+            report = validate(
+                run.held_out,
+                engine=run.engine,
+                vlm=run.vlm,
+                launch=run.launch,
+                on_step=note,
+                is_stopping=lambda: stop.is_made,
+            )
+    except WeaveError as error:  # on every rank, see `validate`
+        return None, error, False
+    return report, None, report is None
 
 
 def _take_save_seconds(run: PreparedRun) -> float:

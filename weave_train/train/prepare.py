@@ -123,7 +123,7 @@ def prepare_run(
     for_engine = engine_settings(config, launch)
     state = data_state(config, data)
     checkpoint = find_checkpoint(config, run_dir)
-    check_unchanged(data, settings, checkpoint, state)
+    check_unchanged(data, settings, checkpoint, state, stage=config.stage)
     check_optimizer(config, checkpoint)
     donor = find_donor(config, recipe=data.recipe) if checkpoint is None else None
 
@@ -145,6 +145,7 @@ def prepare_run(
     frozen = settle_frozen(vlm, checkpoint, launch)
     store = run_store(config, run_dir)
     is_new = checkpoint is None or checkpoint.store.uri != store.uri
+    watch.enter("write run files")
     if launch.is_first and not is_dry:
         write_run_config(run_dir, config=config, settings=settings, dataset=data.describe())
         write_run_files(vlm, frozen, run_dir=run_dir, store=store, is_new=is_new)

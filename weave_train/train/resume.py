@@ -81,14 +81,20 @@ def find_checkpoint(config: PretrainConfig, run_dir: Path) -> Checkpoint | None:
         )
     if config.resume in ("auto", "never"):
         return own
+    if own is not None and own.state["resumed_from"] == config.resume:
+        return own  # what it began from may be gone by now
     named = find_checkpoint_at(config.resume)
     if own is None or named.uri == own.uri:
         return named
-    if own.state["resumed_from"] == config.resume:
-        return own
+    if named.store.uri == own.store.uri:
+        raise ConfigError(
+            f"resume: {config.resume} is not the newest checkpoint of this run, which is {own.uri}: --resume "
+            "auto goes on from that; to go on from the older one give another --run_id",
+            origin="command line",
+        )
     raise ConfigError(
-        f"resume: {config.resume} is not the newest checkpoint of this run, which is {own.uri}; its steps "
-        "would be mixed with those of another past: give another --run_id, or --resume auto",
+        f"resume: {config.resume} is not what this run goes on from, which is {own.uri}; its steps would be "
+        "mixed with those of another past: give another --run_id, or --resume auto",
         origin="command line",
     )
 
@@ -127,8 +133,10 @@ def check_unchanged(
     settings: ModelSettings,
     checkpoint: Checkpoint | None,
     state: dict[str, Any],
+    *,
+    stage: str,
 ) -> None:
-    """A resumed run reads the same data in the same order into the same model.
+    """A resumed run reads the same data in the same order into the same model, and trains the same of it.
 
     Raises:
         ConfigError: It would not; says what changed.
@@ -144,6 +152,9 @@ def check_unchanged(
             "trained on (OUTPUT/<recipe>/manifests/<fingerprint>.json), or another --run_id"
         )
     problems = [f"{key} was {stored[key]!r}, is {state[key]!r}" for key in state if stored[key] != state[key]]
+    trained_stage = before.get("pretrain", {}).get("stage", stage)
+    if trained_stage != stage:
+        problems.append(f"stage was {trained_stage!r}, is {stage!r}")
     # a run from before a setting was there has its default
     trained = load_config(ModelSettings, before.get("model", {}), origin=checkpoint.uri)
     found = first_difference(trained.model_dump(mode="json"), settings.model_dump(mode="json"), path="model")

@@ -100,7 +100,8 @@ def validate(
     vlm: VideoLanguageModel,
     launch: Launch,
     on_step: Callable[[list[EncodedRow]], None] | None = None,
-) -> ValidationReport:
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> ValidationReport | None:
     """Make one pass; called on every rank alike. Weights and gradients stay as they are.
 
     Args:
@@ -109,6 +110,10 @@ def validate(
         vlm: In any mode; in eval mode while this runs.
         launch: Rank, world size and device.
         on_step: Told this rank's rows before each forward pass, for a watchdog.
+        is_stopping: Whether this rank was asked to stop.
+
+    Returns:
+        None where some rank was asked to stop before the last pass: on every rank.
 
     Raises:
         WeaveError: Rows can't be had, on this rank or another.
@@ -132,7 +137,9 @@ def validate(
     try:
         with torch.no_grad():
             for step in range(num_steps):
-                taken = _take(feed, step, launch)
+                taken, is_over = _take(feed, step, launch, is_stopping=is_stopping())
+                if is_over:
+                    return None
                 if on_step is not None:
                     on_step(taken)
                 totals += _sums(taken, engine=engine, vlm=vlm, launch=launch, rank_rows=size)
@@ -155,20 +162,23 @@ def validate(
     )
 
 
-def _take(feed: RowFeed[EncodedRow], step: int, launch: Launch) -> list[EncodedRow]:
-    """Rows of a step, once every rank has its own."""
+def _take(
+    feed: RowFeed[EncodedRow], step: int, launch: Launch, *, is_stopping: bool
+) -> tuple[list[EncodedRow], bool]:
+    """Rows of a step, once every rank has its own, and whether some rank is to stop."""
     failure: WeaveError | None = None
     taken: list[EncodedRow] = []
     try:
         taken = feed.batch(step)
     except WeaveError as error:
         failure = error
-    failed = torch.tensor(int(failure is not None), device=launch.device)
+    counts = torch.tensor([int(failure is not None), int(is_stopping)], device=launch.device)
     if launch.world_size > 1:
-        torch.distributed.all_reduce(failed)
-    if failed:
+        torch.distributed.all_reduce(counts)
+    num_failed, num_stopping = counts.tolist()
+    if num_failed:
         raise_together(failure, launch)
-    return taken
+    return taken, num_stopping > 0
 
 
 def _sums(
