@@ -25,10 +25,15 @@ from weave_data.errors import DeviceError, TrainingError, WeaveError
 from weave_data.trainers import RunResult
 from weave_train.config import PretrainConfig
 from weave_train.overseer import FIXED_EXITS, TOLD_EXITS, stop_this_rank
+from weave_train.ray_connect import connect, one_line
+from weave_train.train.stop import AGAIN_SECONDS
 
 __all__ = ["run_on_ray"]
 
 _ASK_SECONDS = 1.0
+_REPLACED_SECONDS = 600.0
+_WAITS_FOR_ROOM = 10
+"""Times that Ray Train may start ranks in vain, a minute each."""
 
 
 def run_on_ray(config: PretrainConfig, *, num_ranks: int) -> RunResult:
@@ -46,17 +51,19 @@ def run_on_ray(config: PretrainConfig, *, num_ranks: int) -> RunResult:
     max_restarts = config.max_restarts
     config = config.model_copy(update={"num_ranks": None, "launcher": "local", "max_restarts": 0})
     import ray
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.config import FailureConfig
 
-    if not ray.is_initialized():
-        ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=True)
+    connect(log_to_driver=True)
     # Ray Train keeps what ranks report only beside a checkpoint of its own
     outcome: Any = ray.remote(num_cpus=0)(_Outcome).options(scheduling_strategy=_here()).remote()
-    use_gpu = _check_room(ray.cluster_resources(), num_ranks)
     with tempfile.TemporaryDirectory(prefix="weave-ray-train-") as scratch:
+        use_gpu: bool | None = None
 
         def start_group() -> None:
+            nonlocal use_gpu
+            use_gpu = _wait_for_room(num_ranks, as_before=use_gpu)
             trainer = TorchTrainer(
                 _rank,
                 train_loop_config={"config": config.model_dump(mode="json"), "outcome": outcome},
@@ -70,8 +77,12 @@ def run_on_ray(config: PretrainConfig, *, num_ranks: int) -> RunResult:
                 run_config=RunConfig(
                     name="weave-train",
                     storage_path=os.environ.get("RAY_TRAIN_STORAGE", scratch),
-                    # Ray would start anew what can't go well, too
-                    failure_config=FailureConfig(max_failures=0),
+                    # Ray would start anew what can't go well, too, and wait for room for ever
+                    failure_config=FailureConfig(
+                        max_failures=0,
+                        max_preemption_failures=0,
+                        controller_failure_limit=_WAITS_FOR_ROOM,
+                    ),
                 ),
             )
             _fit(trainer)
@@ -88,6 +99,7 @@ def _passing_sigterm_on(outcome: Any) -> Iterator[Callable[[], bool]]:
     import ray
 
     noted = threading.Event()
+    noted_at = 0.0
     if threading.current_thread() is not threading.main_thread():
         yield noted.is_set
         return
@@ -95,10 +107,15 @@ def _passing_sigterm_on(outcome: Any) -> Iterator[Callable[[], bool]]:
     def tell() -> None:
         ray.get(outcome.stop.remote())
 
-    def note(_number: int, _frame: object) -> None:
-        if not noted.is_set():  # whoever stops a service tells every process of it, and some pass it on
+    def note(number: int, _frame: object) -> None:
+        nonlocal noted_at
+        if not noted.is_set():
+            noted_at = time.monotonic()
             noted.set()
-            threading.Thread(target=tell, name="weave-ray-stop").start()
+            threading.Thread(target=tell, name="weave-ray-stop", daemon=True).start()
+        elif time.monotonic() - noted_at >= AGAIN_SECONDS:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
     before = signal.signal(signal.SIGTERM, note)
     try:
@@ -125,7 +142,33 @@ def _run_with_restarts(
     raise AssertionError("unreachable")
 
 
+def _wait_for_room(num_ranks: int, *, as_before: bool | None) -> bool:
+    """See `_check_room`; a group that is started anew waits for a node in place of one that was lost.
+
+    Args:
+        num_ranks: World size.
+        as_before: Whether ranks had GPUs; None: it is the first group.
+    """
+    import ray
+
+    deadline = time.monotonic() + (0.0 if as_before is None else _REPLACED_SECONDS)
+    while True:
+        try:
+            use_gpu = _check_room(ray.cluster_resources(), num_ranks)
+            if as_before in (None, use_gpu):
+                return use_gpu
+            raise DeviceError("the Ray cluster has lost its GPUs; add nodes that have some")
+        except DeviceError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(_ASK_SECONDS)
+
+
 def _fit(trainer: Any) -> None:
+    from ray.train.v2._internal.exceptions import (
+        WorkerGroupStartupFailedError,
+        WorkerGroupStartupTimeoutError,
+    )
     from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
     try:
@@ -133,6 +176,12 @@ def _fit(trainer: Any) -> None:
     except WorkerGroupError as error:
         raise _cause(error.worker_failures) from error
     except TrainingFailedError as error:
+        cause = getattr(error, "controller_failure", None)
+        if isinstance(cause, (WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError)):
+            raise DeviceError(
+                f"Ray Train could start no ranks in {_WAITS_FOR_ROOM + 1} attempts: {one_line(cause)}; "
+                "other work may hold the cluster's CPUs or GPUs (`ray status`): wait for it, or start fewer"
+            ) from error
         raise TrainingError(f"Ray Train: {error}") from error
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from weave_data.errors import DeviceError, IncompleteError
+from weave_train.ray_connect import connect
 
 __all__ = ["run_as_tasks"]
 
@@ -37,8 +37,7 @@ def run_as_tasks(
     import ray
     from ray.exceptions import RayError, RayTaskError
 
-    if not ray.is_initialized():
-        ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False)
+    connect(log_to_driver=False)
     resources = _resources(ray.nodes(), devices_each)
     task: Any = ray.remote(function).options(max_retries=_RETRIES, **resources)
     waiting, running = list(items), list[Any]()

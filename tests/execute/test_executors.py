@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,6 +204,27 @@ def test_gpus_that_are_not_there_are_an_error_before_any_work(ray_executor: RayE
     greedy = RayExecutor(RayResources(num_gpus=64))
     with pytest.raises(DeviceError, match="execution.gpus: 64 asked for"):
         greedy.prepare()
+
+
+@pytest.mark.process
+def test_a_private_ray_is_closed_to_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = """
+import os, subprocess, sys
+from weave_data.execute import RayExecutor, RayResources, Step
+print(list(RayExecutor(RayResources(num_cpus=1)).run(Step("str", [1], str))))
+import ray
+address = ray.get_runtime_context().gcs_address
+stranger = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+ask = f"import ray; ray.init(address={address!r}); print('in')"
+for env in (stranger | {"RAY_AUTH_MODE": "disabled"}, dict(os.environ)):
+    done = subprocess.run([sys.executable, "-c", ask], env=env, capture_output=True, text=True)
+    print(done.returncode == 0, done.stdout.strip())
+"""
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-2:] == ["False ", "True in"], done.stderr
+    assert list(tmp_path.iterdir()) == []  # no token is left behind
 
 
 def test_a_private_ray_that_starts_too_slowly_is_said_and_other_failures_are_not_hidden(

@@ -126,7 +126,7 @@ def test_a_configuration_outside_the_folder_is_refused(config: Path, scratch: Pa
 @pytest.mark.parametrize(
     "name",
     ["AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", "HF_TOKEN", "RAY_AUTH_TOKEN",
-     "OPENAI_API_KEY", "WANDB_API_KEY", "DB_PASSWORD"],
+     "OPENAI_API_KEY", "WANDB_API_KEY", "DB_PASSWORD", "GH_PAT", "OPENAI_KEY"],
 )  # fmt: skip
 def test_a_variable_with_the_name_of_a_secret_is_refused_without_its_value(
     config: Path, scratch: Path, name: str
@@ -139,11 +139,36 @@ def test_a_variable_with_the_name_of_a_secret_is_refused_without_its_value(
 @pytest.mark.parametrize(
     "name",
     ["TOKENIZERS_PARALLELISM", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_PROFILE",
-     "AWS_ENDPOINT_URL", "RAY_AUTH_TOKEN_PATH", "MAX_TOKENS"],
+     "AWS_ENDPOINT_URL", "RAY_AUTH_TOKEN_PATH", "MAX_TOKENS", "PATH", "SORT_KEY"],
 )  # fmt: skip
 def test_what_says_where_a_secret_lies_may_be_sent(config: Path, scratch: Path, name: str) -> None:
     assert not is_secret_name(name)
     assert spec(config, scratch, runtime_env={"env_vars": {name: "x"}}).runtime_env["env_vars"][name] == "x"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["git+https://ghp_planted@github.com/a/b", "https://bucket.s3.amazonaws.com/a?X-Amz-Signature=planted"],
+)
+def test_tokens_and_signatures_in_addresses_are_refused(config: Path, scratch: Path, address: str) -> None:
+    attempts: list[tuple[tuple[str, ...], dict[str, Any]]] = [
+        ((), {"runtime_env": {"pip": [address]}}),
+        ((f"source.videos={address}",), {}),
+    ]
+    for command, options in attempts:
+        with pytest.raises(ConfigError, match="holds an address with a password, token or sig") as caught:
+            spec(config, scratch, *command, **options)
+        assert "planted" not in str(caught.value)
+    spec(config, scratch, runtime_env={"pip": ["git+ssh://git@github.com/a/b", "https://host/a?x=1"]})
+
+
+def test_variables_that_are_no_texts_are_refused_and_empty_sections_are_none(
+    config: Path, scratch: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"env_vars: .*write numbers in quotes"):
+        spec(config, scratch, runtime_env={"env_vars": {"OMP_NUM_THREADS": 1}})
+    sent = spec(config, scratch, runtime_env={"env_vars": None, "excludes": None}).runtime_env
+    assert list(sent["env_vars"]) == ["RAY_JOB_STOP_WAIT_TIME_S"]
 
 
 def test_values_of_our_own_secrets_are_refused_wherever_they_hide(config: Path, scratch: Path) -> None:

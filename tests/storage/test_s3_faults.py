@@ -128,6 +128,29 @@ def test_an_object_of_another_tool_is_compared_by_its_bytes(s3):
     assert store.get("a") == b"new"
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+def test_older_versions_are_purged_where_a_bucket_keeps_them(real_s3, keeps):
+    bucket, client = real_s3.new_bucket(), real_s3.client()
+    if keeps:
+        client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    client.put_object(Bucket=bucket, Key="out-of-it", Body=b"1")
+    client.put_object(Bucket=bucket, Key="out-of-it", Body=b"2")
+    store = open_store(f"s3://{bucket}/out")
+    store.put_new("a", b"old")
+    if keeps and real_s3.kind == "ceph":
+        with pytest.raises(StoreError, match="refuses to replace an object that nobody changed"):
+            store.replace("a", b"new", expected=hashlib.sha256(b"old").hexdigest())
+    client.put_object(Bucket=bucket, Key="out/a", Body=b"new")
+    store.put_new("b/c", b"taken down")
+    store.delete("b/c")
+    assert store.purge_versions() == (3 if keeps else 0)  # a's first, b/c, b/c's delete marker
+    left = client.list_object_versions(Bucket=bucket, Prefix="out/")
+    assert [(each["Key"], each["IsLatest"]) for each in left["Versions"]] == [("out/a", True)]
+    assert "DeleteMarkers" not in left
+    assert len(client.list_object_versions(Bucket=bucket)["Versions"]) == (3 if keeps else 2)
+    assert store.get("a") == b"new"
+
+
 def one_line(action, *, error=SourceError):
     with pytest.raises(error) as caught:
         action()

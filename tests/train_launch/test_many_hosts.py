@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,6 +79,32 @@ def ask() -> None:
 
 def told() -> list[list[str]]:
     return [host.lines for host in FakeHost.made]
+
+
+def test_hosts_hear_that_somebody_is_there(run, monkeypatch) -> None:
+    monkeypatch.setattr(fan_out, "ALIVE_SECONDS", 0.0)
+    assert run(lambda host: 0 if host.lines.count("alive") > 2 else None) == 0
+
+
+@pytest.mark.parametrize("says", [b"alive\n", None])
+def test_an_agent_gives_a_silent_line_up(says: bytes | None, tmp_path: Path, monkeypatch) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as there, os.fdopen(writing, "wb", buffering=0) as here:
+        monkeypatch.setattr(agent.sys, "stdin", there)
+        monkeypatch.setattr(agent, "_SILENT_SECONDS", 2.0)
+        line = agent._Line(tmp_path)
+        began = time.monotonic()
+        while not line.is_lost() and time.monotonic() - began < 5.0:
+            if says is not None:
+                here.write(says)
+            time.sleep(0.1)
+        assert line.is_lost() is (says is None)
+        here.write(b"stop\n")
+        here.close()
+        while not line.is_lost() and time.monotonic() - began < 60.0:
+            time.sleep(0.01)
+        assert line.is_lost()
+    assert [path.name for path in tmp_path.iterdir()] == ["stop"]
 
 
 def test_a_stop_while_hosts_are_reached_starts_no_rank(run, monkeypatch) -> None:
@@ -159,9 +186,9 @@ def test_codes_that_say_why_are_those_of_our_errors_and_of_a_hang() -> None:
 
 def test_a_rank_that_comes_after_the_stop_finds_it(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("stop\n"))
-    is_over = threading.Event()
-    agent._listen(tmp_path, is_over)
-    assert is_over.is_set()
+    line = agent._Line(tmp_path)
+    while not line.is_lost():
+        time.sleep(0.01)
     monkeypatch.setenv(EXITS_VARIABLE, str(tmp_path))
     with StopRequest() as stop:
         assert stop.is_made

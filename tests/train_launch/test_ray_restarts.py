@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -10,12 +13,15 @@ import pytest
 from weave_data.errors import (
     ConfigError,
     DeviceError,
+    SourceError,
     StoreError,
     TrainingError,
     VerificationError,
     WeaveError,
 )
-from weave_train.ray_launch import _cause, _run_with_restarts
+from weave_train import ray_launch
+from weave_train.ray_connect import connect
+from weave_train.ray_launch import _cause, _run_with_restarts, _wait_for_room
 from weave_train.train.agreement import PeerError
 
 
@@ -53,6 +59,61 @@ def test_other_failures_are_started_anew_as_often_as_asked(capsys) -> None:
     with pytest.raises(TrainingError, match="died 2"):
         _run_with_restarts(groups.start, max_restarts=2)
     assert groups.num_started == 3
+
+
+def test_a_group_that_is_started_anew_waits_for_a_node_in_place_of_the_lost_one(monkeypatch) -> None:
+    import ray
+
+    seen = iter([{"GPU": 1.0}, {"CPU": 8.0}, {"GPU": 2.0}])
+    monkeypatch.setattr(ray, "cluster_resources", lambda: next(seen))
+    monkeypatch.setattr(ray_launch, "_ASK_SECONDS", 0.0)
+    with pytest.raises(DeviceError, match="the Ray cluster has 1 GPUs"):
+        _wait_for_room(2, as_before=None)
+    assert _wait_for_room(2, as_before=True) is True
+    monkeypatch.setattr(ray_launch, "_REPLACED_SECONDS", 0.0)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0})
+    with pytest.raises(DeviceError, match="has lost its GPUs"):
+        _wait_for_room(2, as_before=True)
+
+
+def test_a_second_sigterm_some_seconds_later_ends_the_driver() -> None:
+    program = """
+import os, signal
+from types import SimpleNamespace
+import ray
+from weave_train import ray_launch
+ray.get = lambda _: None
+ray_launch.AGAIN_SECONDS = 0.0
+outcome = SimpleNamespace(stop=SimpleNamespace(remote=lambda: None))
+with ray_launch._passing_sigterm_on(outcome) as is_stopping:
+    os.kill(os.getpid(), signal.SIGTERM)
+    print(is_stopping(), flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("still here")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGTERM
+    assert done.stdout == "True\n"
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (ConnectionError("nobody"), "no Ray cluster answers at '10.0.0.1:6379' \\(nobody\\)"),
+        (RuntimeError("Version mismatch: 3.11\n3.12"), "has other versions .*3.11 3.12"),
+    ],
+)
+def test_a_cluster_that_can_not_be_had_is_one_line(failure, message, monkeypatch) -> None:
+    import ray
+
+    def init(**_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with pytest.raises(SourceError, match=message):
+        connect(log_to_driver=False)
 
 
 def test_an_error_with_a_code_of_its_own_is_told_before_what_followed_it() -> None:

@@ -35,7 +35,7 @@ def test_one_that_comes_later_ends_the_process() -> None:
     program = """
 import os, signal
 from weave_train.train import stop
-stop._AGAIN_SECONDS = 0.0
+stop.AGAIN_SECONDS = 0.0
 with stop.StopRequest():
     os.kill(os.getpid(), signal.SIGTERM)
     print("noted", flush=True)
@@ -45,7 +45,7 @@ with stop.StopRequest():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGTERM
     assert done.stdout == "noted\n"
-    assert stop._AGAIN_SECONDS >= 1
+    assert stop.AGAIN_SECONDS >= 1
 
 
 def told_by_loop(

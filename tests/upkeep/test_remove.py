@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import typer
+from servers import S3Server
 from typer.testing import CliRunner
 from upkeep_builds import configuration
 
@@ -18,7 +19,7 @@ from weave_data.commands import remove as remove_command
 from weave_data.errors import ConfigError, ConflictError, VerificationError
 from weave_data.pipeline.runs import RunLog
 from weave_data.shard import iter_rows, read_manifest, verify_output
-from weave_data.storage import LocalStore, open_store
+from weave_data.storage import LocalStore, S3Store, open_store
 from weave_data.tables import sha256_hex
 from weave_data.upkeep import find_removal, read_runs, remove_clips, removed_ids
 
@@ -65,6 +66,25 @@ def test_no_byte_holds_the_clips_and_everything_else_stays(woven: Path) -> None:
     assert (last.stage, last.num_in, last.num_out) == ("remove", 24, 20)
     assert last.filtered == {"removed": 2, "beside_removed": 2}
     assert removed_ids(store) == {sha256_hex(name.encode()) for name in clips}
+
+
+@pytest.mark.server
+def test_versions_that_a_bucket_keeps_are_purged_last(
+    woven: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket, client = s3.new_bucket(), s3.client()
+    for key, data in shown_files(woven).items():
+        client.put_object(Bucket=bucket, Key=f"out/{key}", Body=data)
+    clips, held = some_clips(woven), list[bool]()
+
+    def note(store: S3Store) -> int:
+        held.extend(clip.encode() in store.get(info.key) for info in store.list("") for clip in clips)
+        return 0
+
+    monkeypatch.setattr(S3Store, "purge_versions", note)
+    remove_clips(open_store(f"s3://{bucket}/out"), clips, now=NOW)
+    assert held
+    assert not any(held)
 
 
 def test_shards_without_the_clips_are_not_written_again(woven: Path) -> None:

@@ -95,7 +95,7 @@ def _look_at_probe(store: Store, key: str, *, is_ours: bool, check: str) -> list
 
 
 def _refused(check: str, error: WeaveError) -> Finding:
-    if "KMS" in str(error):
+    if "kms" in str(error).lower():
         found = str(error).partition(";")[0]
         remedy = "grant kms:GenerateDataKey and kms:Decrypt on the bucket's key, and check that it is enabled"
         return Finding("encryption", Status.FAIL, found, remedy)

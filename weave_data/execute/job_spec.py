@@ -18,6 +18,7 @@ from typing import Any
 
 from weave_data.config import read_yaml
 from weave_data.errors import ConfigError
+from weave_data.foreign_text import redact
 
 __all__ = ["STOP_SECONDS", "JobSpec", "is_secret_name", "make_job_spec", "read_runtime_env"]
 
@@ -40,10 +41,11 @@ PRIVATE_FILES = (
 """Never packed, in any folder; patterns as in `.gitignore`, and the last of `runtime_env.yaml`'s excludes."""
 
 _SECRET_NAME = re.compile(
-    r"(^|_)(secret|password|passwd|passphrase|token|credentials?|(api|access|private)_?key)(_|$)", re.I
+    r"(^|_)(secret|password|passwd|passphrase|token|pat|credentials?|(api|access|private|openai|wandb)_?key)"
+    r"(_|$)",
+    re.I,
 )
 _HARMLESS_NAME = re.compile(r"_(file|path|dir|env|uri)$", re.I)
-_ADDRESS_WITH_PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 _SHORTEST_SECRET = 8
 _REMEDY = (
     "a job's specification can be read by whoever may list jobs: give the nodes their credentials (instance "
@@ -117,8 +119,13 @@ def make_job_spec(
     if problems:
         raise ConfigError(problems)
     sent["working_dir"] = str(folder.resolve())
-    sent["excludes"] = [*sent.get("excludes", ()), *PRIVATE_FILES]
-    sent["env_vars"] = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), **sent.get("env_vars", {})}
+    variables = sent.get("env_vars") or {}
+    if not isinstance(variables, Mapping) or not all(isinstance(value, str) for value in variables.values()):
+        raise ConfigError(
+            f"runtime_env.env_vars: {variables!r}: names and texts are wanted; write numbers in quotes"
+        )
+    sent["excludes"] = [*(sent.get("excludes") or ()), *PRIVATE_FILES]
+    sent["env_vars"] = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), **variables}
     return JobSpec(entrypoint, sent)
 
 
@@ -145,12 +152,10 @@ def _secrets(value: Any, environment: Mapping[str, str], path: str) -> Iterator[
             name = path.rpartition(".")[2]
             if is_secret_name(name) and ".env_vars." in path and value:
                 yield f"{path} is a secret by its name; {_REMEDY}"
-            elif _ADDRESS_WITH_PASSWORD.search(value):
-                yield f"{path} holds an address with a password; {_REMEDY}"
-            else:
-                for held in _held_secrets(environment):
-                    if environment[held] in value:
-                        yield f"{path} holds the value of {held}; {_REMEDY}"
+            elif held := [name for name in _held_secrets(environment) if environment[name] in value]:
+                yield from (f"{path} holds the value of {name}; {_REMEDY}" for name in held)
+            elif redact(plain := value.replace("://git@", "://")) != plain:  # ssh's user is no secret
+                yield f"{path} holds an address with a password, token or signature; {_REMEDY}"
 
 
 def is_secret_name(name: str) -> bool:

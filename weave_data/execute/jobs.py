@@ -200,7 +200,7 @@ def _explained(address: str) -> Iterator[None]:
             f"no Ray job server answers at {address} ({_one_line(error)}); give the head's dashboard, "
             "http://HEAD:8265, through a tunnel if need be (`ray dashboard FILE`, `kubectl port-forward`)"
         ) from error
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"Ray can't take this job: {_one_line(error)}") from error
     except RuntimeError as error:
         raise SourceError(f"{address} refused the job: {_one_line(error)}") from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import secrets
 import signal
 import threading
 import warnings
@@ -29,6 +30,7 @@ __all__ = ["RayExecutor", "RayResources"]
 COLUMN = "payload"
 _STARTS_TOO_SLOWLY = "timed out during startup"
 _OTHER_VERSIONS = "Version mismatch"
+_AUTH_LOGGER = "ray._private.authentication.authentication_token_setup"
 MAX_BLOCKS = 4096  # a block per item melts the driver at hundreds of thousands of items
 TASK_CORES = 0.99
 ACTOR_CORES = 0.0001
@@ -298,7 +300,11 @@ def _job_address() -> str | None:
 
 
 def _private_arguments(resources: RayResources) -> dict[str, Any]:
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a private Ray listens on loopback only
+    if "RAY_AUTH_MODE" not in os.environ:
+        # a private Ray listens on all addresses of the machine, and asks for a token unless told otherwise;
+        # without one it would store its own in ~/.ray
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        logging.getLogger(_AUTH_LOGGER).setLevel(logging.ERROR)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     arguments: dict[str, Any] = {
         "address": "local",

@@ -235,6 +235,41 @@ class S3Store:
         with self._explaining(key), request_slot():
             s3_client().delete_object(Bucket=self.bucket, Key=self._name(key))
 
+    def purge_versions(self) -> int:
+        """Delete what a bucket with versioning keeps below this root of objects replaced or deleted before.
+
+        Returns:
+            Versions that were deleted; 0 where the bucket keeps none.
+
+        Raises:
+            StoreError: It is not known whether it does, or the versions can't be listed or deleted.
+        """
+        self._check_writable("")
+        try:
+            with self._explaining(""):
+                return self._purge_versions()
+        except StoreError as error:
+            raise StoreError(
+                f"{error}; older versions of objects may be left: grant s3:GetBucketVersioning, "
+                "s3:ListBucketVersions and s3:DeleteObjectVersion, then run the same command again"
+            ) from error
+
+    def _purge_versions(self) -> int:
+        client, root = s3_client(), f"{self.prefix}/" if self.prefix else ""
+        if "Status" not in client.get_bucket_versioning(Bucket=self.bucket):
+            return 0
+        count = 0
+        for page in client.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=root):
+            gone = [(each["Key"], each["VersionId"]) for each in page.get("DeleteMarkers", [])]
+            gone += [
+                (each["Key"], each["VersionId"]) for each in page.get("Versions", []) if not each["IsLatest"]
+            ]
+            for key, version in gone:
+                with request_slot():
+                    client.delete_object(Bucket=self.bucket, Key=key, VersionId=version)
+            count += len(gone)
+        return count
+
     def replace(self, key: str, data: bytes, *, expected: str | None) -> None:
         """See `Store.replace`."""
         digest = sha256_of(data)
@@ -243,6 +278,11 @@ class S3Store:
         else:
             self._check_writable(key)
             stored = self._swap(key, data, digest, expected)
+        if stored == expected:
+            raise StoreError(
+                f"{self.uri}/{key}: the store refuses to replace an object that nobody changed (If-Match); "
+                "Ceph does so in buckets with versioning: take one without"
+            )
         if stored != digest:
             raise ConflictError(
                 f"{self.uri}/{key}: holds sha256 {stored or 'nothing'}, expected {expected or 'nothing'}; "

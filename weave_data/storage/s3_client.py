@@ -12,6 +12,7 @@ import contextlib
 import functools
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -106,6 +107,7 @@ _ISSUING = frozenset(
 )
 """Requests with which botocore renews credentials."""
 
+_KMS_ACTION = re.compile(r"kms:\w+")  # named in the message of an AccessDenied, whose code does not tell
 _BUSY = frozenset({"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "RequestThrottled"})
 
 
@@ -253,6 +255,12 @@ def _explain_reply(error: ClientError, bucket: str) -> str:
             f"{endpoint()} refused the credentials ({code}); renew or correct AWS_ACCESS_KEY_ID, "
             "AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN or AWS_ENDPOINT_URL, then run the same command again: "
             "it resumes"
+        )
+    action = _KMS_ACTION.search(str(error))
+    if status == 403 and action is not None:
+        return (
+            f"{endpoint()} denied access ({code}): the key that encrypts {bucket!r} was refused; grant "
+            f"{action[0]} on it (kms:GenerateDataKey to write, kms:Decrypt to read)"
         )
     if status == 403:
         return f"{endpoint()} denied access ({code}); grant the access key list, read and write on {bucket!r}"

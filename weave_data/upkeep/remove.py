@@ -4,7 +4,8 @@
     2  catalogs, layers, vectors, groups, plans   written anew without the clips
     3  shards          those that hold one written anew, rows with such a clip dropped; others stay
     4  manifests       replaced by compare-and-swap; settings as they were, `removed` among the inputs
-    5  everything that still holds an id, and every manifest that was replaced: deleted
+    5  everything that still holds an id, and every manifest that was replaced: deleted, and below the output
+       all older versions of a bucket that keeps them
 
 Nothing is deleted before all of it is written. Stopped at any point, the same command goes on.
 """
@@ -23,7 +24,7 @@ from weave_data.errors import ConfigError, VerificationError
 from weave_data.records import StageCount
 from weave_data.report import publish_card, publish_report
 from weave_data.shard import Manifest, ShardEntry, list_recipes, publish, read_manifest
-from weave_data.storage import LocalStore, Store
+from weave_data.storage import LocalStore, S3Store, Store
 from weave_data.upkeep.holders import Holders, find_holders, shards_of, still_unfinished
 from weave_data.upkeep.holding import bytes_hold, values_without
 from weave_data.upkeep.outputs import all_manifests, flat_values
@@ -113,6 +114,8 @@ def remove_clips(store: Store, clip_ids: Sequence[str], *, now: float) -> Remova
         publish_card(store)
         publish_report(store)
     _check_gone(store, ids)
+    if isinstance(store, S3Store):
+        store.purge_versions()  # which would hold what was replaced and deleted
     return removal
 
 

@@ -84,7 +84,7 @@ def examine_run(config: PretrainConfig, hosts: Hosts | None = None) -> Report:
         there = {node: facts["weights"][index] for node, facts in reply.nodes.items()}
         each += weights.judge(question, there) if there else []
     findings += of_nodes(each, list(reply.nodes))
-    findings += _shared(config, reply)
+    findings += _shared(config, reply) + _gpus_of_cluster(config, reply)
     return Report(tuple(findings))
 
 
@@ -152,9 +152,25 @@ def _manifest(uri: str) -> Finding:
 
 
 def _ranks(config: PretrainConfig, reply: NodeReply, hosts: Hosts | None, node: str) -> int:
+    """Ranks of a node; where Ray places them, as many as it has GPUs for."""
     if hosts is not None:
         return hosts.slots[node]
-    return -(-(config.num_ranks or 1) // max(1, len(reply.nodes)))
+    if _is_on_ray(config):
+        return len(reply.nodes[node]["devices"]["torch_gpus"])
+    return config.num_ranks or 1
+
+
+def _is_on_ray(config: PretrainConfig) -> bool:
+    return config.launcher == "ray" and "RAY_ADDRESS" in os.environ
+
+
+def _gpus_of_cluster(config: PretrainConfig, reply: NodeReply) -> list[Finding]:
+    """Ray places a rank on any GPU of the cluster; without one they train on CPUs."""
+    ranks, there = config.num_ranks or 1, int(reply.gpus or 0)
+    if not _is_on_ray(config) or not there or there >= ranks:
+        return []
+    remedy = "one rank a GPU: start fewer ranks, or add GPU nodes"
+    return [Finding("gpus", Status.FAIL, f"{there} GPUs in the cluster for {ranks} ranks", remedy)]
 
 
 def _of_node(

@@ -2,8 +2,9 @@
 
 It says hello in one line (its address, a free port, versions), reads its order as one line of JSON from
 standard input, and starts the launcher. A line `stop` asks the ranks to save and end, also those that are not
-there yet. The end of standard input, which comes with the end of whoever gave the order or of the line to it,
-ends everything here. Settings and variables come that way, too: no command line shows them.
+there yet. The end of standard input, which comes with the end of whoever gave the order, ends everything
+here. So does silence, where the line between is lost and nobody says so: `alive` comes every few seconds.
+Settings and variables come that way, too: no command line shows them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ from weave_train.overseer import EXITS_VARIABLE, PARENT_VARIABLE, ask_to_stop, n
 if TYPE_CHECKING:
     import psutil
 
-__all__ = ["HELLO", "main"]
+__all__ = ["ALIVE_SECONDS", "HELLO", "main"]
+
+ALIVE_SECONDS = 10.0
+"""Between two lines of whoever gave the order."""
 
 HELLO = "weave-train-host "
 """First word of the line that says hello."""
@@ -39,6 +43,7 @@ HELLO = "weave-train-host "
 _PACKAGES = ("videoweave", "torch", "deepspeed")
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 _GRACE_SECONDS = 5.0
+_SILENT_SECONDS = 120.0
 _POLL_SECONDS = 0.1
 _INTERRUPTED = 130  # also of ranks that were ended from here
 
@@ -87,21 +92,37 @@ def _carry_out(order: dict[str, Any]) -> int:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-        is_over = threading.Event()
-        threading.Thread(target=_listen, args=(exits, is_over), daemon=True).start()
+        line = _Line(exits)
         try:
-            while child.poll() is None and not is_over.wait(_POLL_SECONDS):
-                pass
+            while child.poll() is None and not line.is_lost():
+                time.sleep(_POLL_SECONDS)
         finally:
             _end_all()
         return _code(child.wait(), noted_exits(exits), num_ranks=order["num_ranks"])
 
 
-def _listen(exits: Path, is_over: threading.Event) -> None:
-    for line in sys.stdin:
-        if line.strip() == "stop":
-            ask_to_stop(exits)
-    is_over.set()
+class _Line:
+    """To whoever gave the order: heard in a thread of its own.
+
+    Args:
+        exits: Where ranks find the request to stop.
+    """
+
+    def __init__(self, exits: Path) -> None:
+        self._exits = exits
+        self._heard_at: float | None = time.monotonic()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def is_lost(self) -> bool:
+        """Whether it ended, or nothing came over it for too long."""
+        return self._heard_at is None or time.monotonic() - self._heard_at > _SILENT_SECONDS
+
+    def _listen(self) -> None:
+        for line in sys.stdin:
+            self._heard_at = time.monotonic()
+            if line.strip() == "stop":
+                ask_to_stop(self._exits)
+        self._heard_at = None
 
 
 def _code(launcher: int, ranks: Sequence[int], *, num_ranks: int) -> int:

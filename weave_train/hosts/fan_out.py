@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from weave_data.errors import ConfigError, DeviceError
+from weave_train.hosts.agent import ALIVE_SECONDS
 from weave_train.hosts.connection import Connection, Reach, agent_command
 from weave_train.hosts.hostfile import Host
 from weave_train.hosts.starts import HostLauncher, Rendezvous, start_command
@@ -121,8 +122,12 @@ def _run_once(job: Job, stop: StopRequest) -> int:
 
 def _watch(connections: Sequence[Connection], stop: StopRequest) -> list[int]:
     """Until all hosts have ended well or one has failed; the codes of those that have by then."""
-    is_passed_on = False
+    is_passed_on, told_at = False, time.monotonic()
     while True:
+        if time.monotonic() - told_at >= ALIVE_SECONDS:
+            told_at = time.monotonic()
+            for connection in connections:
+                connection.tell("alive")
         if stop.is_made and not is_passed_on:
             is_passed_on = True
             for connection in connections:

@@ -12,9 +12,9 @@ from types import FrameType
 
 from weave_train.overseer import is_asked_to_stop
 
-__all__ = ["StopRequest"]
+__all__ = ["AGAIN_SECONDS", "StopRequest"]
 
-_AGAIN_SECONDS = 5.0
+AGAIN_SECONDS = 5.0
 """Within which a second SIGTERM is the first once more: who stops a service tells every process of it, and
 launchers pass on what they are told."""
 
@@ -47,6 +47,6 @@ class StopRequest:
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if self._noted_at is None:
             self._noted_at = time.monotonic()
-        elif time.monotonic() - self._noted_at >= _AGAIN_SECONDS:
+        elif time.monotonic() - self._noted_at >= AGAIN_SECONDS:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
