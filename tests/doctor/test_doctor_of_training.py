@@ -13,10 +13,10 @@ from builders import write_woven_dataset
 from doctored import Found, NoDelete, OtherServer, Unconditional, by_check, failed
 from servers import S3Server
 
-from weave_data.doctor import Questions, WeightQuestion, ask_here, weights
+from weave_data.doctor import NodeReply, Questions, WeightQuestion, ask_here, weights
 from weave_data.doctor.disk import look as look_at_disk
 from weave_train.config import PretrainConfig, load_pretrain_config
-from weave_train.doctor import examine_run
+from weave_train.doctor import examine_run, run
 from weave_train.doctor.room import checkpoint_bytes, frames_per_second
 from weave_train.doctor.run import _of_node as of_node
 from weave_train.doctor.weights import weight_questions
@@ -50,6 +50,22 @@ def test_a_run_without_faults_leaves_everything_as_it_was(tmp_path: Path) -> Non
     assert (code, failed(found)) == (0, set())
     assert {"run directory", "conditional put", "versions", "codecs", "gpus", "disk", "network"} <= set(found)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("gpus", "is_enough"), [(36.0, True), (32.0, True), (31.0, False), (None, True), (0.0, True)]
+)
+def test_gpus_of_a_ray_cluster_are_counted_together(gpus, is_enough, monkeypatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    config = pretrain_config(**{"model.type": "tiny", "launcher": "ray", "num_ranks": 32})
+    # a head without, embedding nodes with one GPU, training nodes with eight
+    nodes = {f"node-{index}": {"devices": {"torch_gpus": ["H100"] * n}} for index, n in enumerate((0, 1, 8))}
+    reply = NodeReply(nodes, (), 0.0, 0.0, gpus=gpus)
+    assert [run._ranks(config, reply, None, node) for node in nodes] == [0, 1, 8]
+    found = run._gpus_of_cluster(config, reply)
+    assert [finding.status.value for finding in found] == ([] if is_enough else ["fail"])
+    monkeypatch.delenv("RAY_ADDRESS")
+    assert run._gpus_of_cluster(config, reply) == []
 
 
 def test_a_manifest_that_is_not_there_is_found(tmp_path: Path) -> None:
