@@ -75,6 +75,41 @@ def test_ray_train_gives_the_same_run_and_hands_errors_on(
         assert_sigterm_saves_and_ends(training, alone, head.gcs_address)
 
 
+HOLDER = """
+import ray, time
+ray.init()
+
+@ray.remote(num_cpus=2)
+class Holder:
+    def hold(self):
+        return "held"
+
+holder = Holder.remote()
+print(ray.get(holder.hold.remote()), flush=True)
+time.sleep(1000)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_finds_a_full_cluster_ends_and_says_so(
+    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**ENVIRONMENT, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "1")
+    with ray_head(tmp_path, num_cpus=2) as head:
+        environment = {**os.environ, "RAY_ADDRESS": head.gcs_address}
+        command = [sys.executable, "-c", HOLDER]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdout is not None
+            assert "held" in holder.stdout.readline()
+            done = on_ray(training, "no-room", head.gcs_address, 2, "--max_restarts", "3")
+            holder.kill()
+    assert done.returncode == 3, done.stderr
+    assert "Ray Train could start no ranks in 11 attempts" in done.stderr
+
+
 def assert_sigterm_saves_and_ends(training: Training, alone: Path, address: str) -> None:
     run_dir, steps = training.root / "stopped-on-ray", ("--max_steps", "4000", "--max_restarts", "1")
     process = begin_on_ray(training, run_dir.name, address, 2, *steps)
