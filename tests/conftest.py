@@ -37,7 +37,7 @@ def _is_worker(config: pytest.Config) -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells have it in the background
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # or what tests start would never hear Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # else nothing that tests start hears Ctrl-C
     if not _is_worker(config):
         os.environ[SHARED_FOLDER] = tempfile.mkdtemp(prefix="weave-tests-")
         if threading.current_thread() is threading.main_thread():
