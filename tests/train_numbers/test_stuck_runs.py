@@ -83,6 +83,7 @@ def test_a_rank_that_hangs_ends_both_which_name_stage_and_samples(
     assert "in batch_totals" in errors[0]
 
 
+@pytest.mark.slow
 def test_a_rank_that_hangs_while_it_loads_ends_both_which_name_the_stage(training: Training) -> None:
     flags = training.flags("loading", "--zero_stage", "2", "--watch.load_timeout_s", str(LOADING_SECONDS))
     codes, errors = end_ranks("load", flags)
