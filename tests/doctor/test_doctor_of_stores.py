@@ -140,6 +140,16 @@ def test_a_bucket_that_is_not_there_is_found(s3: S3Server, config: Path) -> None
     assert "create it" in found["bucket"]["remedy"]
 
 
+def test_a_bucket_in_which_nothing_can_be_replaced_is_found(s3: S3Server, bucket: str, config: Path) -> None:
+    if s3.kind != "ceph":
+        pytest.skip("Ceph alone honours no condition in buckets with versioning")
+    versioning = {"Status": "Enabled"}
+    s3.client().put_bucket_versioning(Bucket=bucket, VersioningConfiguration=versioning)
+    code, found = doctor(config)
+    assert (code, failed(found)) == (3, {"conditional put", "conditional replace"})
+    assert "versioning" in found["conditional replace"]["remedy"]
+
+
 def test_a_source_that_holds_nothing_is_found(config: Path, bucket: str) -> None:
     code, found = doctor(config, f"source.videos=s3://{bucket}/clip")
     assert (code, failed(found)) == (3, {"source"})

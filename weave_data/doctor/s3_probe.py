@@ -13,8 +13,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from weave_data.doctor.clock import judge_store
 from weave_data.doctor.finding import Finding, Status, of_error
-from weave_data.errors import StoreError
-from weave_data.storage import S3Store
+from weave_data.errors import StoreError, WeaveError
+from weave_data.storage import S3Store, sha256_of
 from weave_data.storage.s3_client import CHECK_ATTEMPTS, error_code, error_status, explain, s3_client
 
 __all__ = ["Seen", "judge_encryption", "judge_endpoint", "judge_overwrite", "reach"]
@@ -91,20 +91,31 @@ def judge_endpoint(store: S3Store, seen: Seen) -> Finding:
 
 
 def judge_overwrite(store: S3Store, key: str) -> Finding:
-    """A PUT with `If-Match` of another ETag must be refused: manifests are replaced so."""
+    """A PUT with `If-Match` must be refused for another ETag, else taken: manifests are replaced so."""
     name = f"{store.prefix}/{key}" if store.prefix else key
     remedy = "use a store that honours If-Match (AWS, Ceph, MinIO); two builds at once would undo each other"
     try:
         s3_client().put_object(Bucket=store.bucket, Key=name, Body=b"", IfMatch=f'"{_WRONG_ETAG}"')
     except ClientError as error:
         if error_status(error) in (409, 412):
-            return Finding("conditional replace", Status.OK, "a PUT with a wrong If-Match is refused")
+            return _judge_replacement(store, key)
         found = f"a PUT with If-Match is answered {error_status(error)} {error_code(error)}"
         return Finding("conditional replace", Status.FAIL, found, remedy)
     except BotoCoreError as error:
         return of_error("conditional replace", explain(error, f"{store.uri}/{key}"))
     return Finding(
         "conditional replace", Status.FAIL, "a PUT with a wrong If-Match replaced the object", remedy
+    )
+
+
+def _judge_replacement(store: S3Store, key: str) -> Finding:
+    try:
+        store.replace(key, b"", expected=sha256_of(store.get(key)))
+    except WeaveError as error:
+        remedy = "Ceph does so in buckets with versioning; use one without"
+        return Finding("conditional replace", Status.FAIL, str(error).partition(";")[0], remedy)
+    return Finding(
+        "conditional replace", Status.OK, "a PUT with a wrong If-Match is refused, a right one taken"
     )
 
 
