@@ -8,7 +8,7 @@ STAMP := $(VENV)/.setup-stamp
 PIP_ARGS ?=
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
-.PHONY: help setup weights lmms-eval chaos demo demo-smollm2 unit check test test-all bench-decode bench-isolation bench-groups bench-driver bench-build bench-checkpoint bench-feed bench-train bench-data bench clean
+.PHONY: help setup weights lmms-eval chaos demo demo-smollm2 unit check test test-all bench-decode bench-isolation bench-nodes bench-groups bench-driver bench-build bench-checkpoint bench-feed bench-train bench-data bench clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -69,6 +69,9 @@ chaos: setup  ## break builds, saves and training at random for MINUTES, count r
 
 bench-decode: setup  ## our sparse decoder against decord
 	$(BIN)/python benchmarks/bench_decode.py
+
+bench-nodes: setup  ## whether a node that joins a running build speeds it up
+	$(BIN)/python benchmarks/bench_nodes.py
 
 bench-isolation: setup  ## what a decoder process of its own costs good clips
 	$(BIN)/python benchmarks/bench_isolation.py

@@ -224,13 +224,13 @@ def test_sigterm_saves_on_both_hosts_and_the_same_command_goes_on(world: World, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["deepspeed", "torchrun"])
-def test_a_ranks_own_exit_code_comes_through(world: World, alone: Path, launcher: str) -> None:
-    process = world.launch(
-        launcher, "alone", "--max_steps", STEPS, "--resume", "never", "--max_restarts", "3"
-    )
+def test_a_ranks_own_exit_code_comes_through(world: World, launcher: str) -> None:
+    lost = f"{world.cluster.disk}/no-such-run"  # which nobody but a rank looks for
+    flags = ("--max_steps", STEPS, "--resume", lost, "--max_restarts", "3")
+    process = world.launch(launcher, f"lost-{launcher}", *flags)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 2, errors
-    assert "resume: never" in errors
+    assert "no-such-run" in errors
     assert "restart" not in errors
     world.wait_until_idle()
 
