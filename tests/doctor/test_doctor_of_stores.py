@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from doctored import (
     DisabledKey,
     Encrypting,
@@ -20,6 +22,10 @@ from doctored import (
     failed,
 )
 from servers import S3Server
+
+from weave_data.doctor.store import _refused as judge_refusal
+from weave_data.errors import StoreError
+from weave_data.storage.s3_client import explain
 
 pytestmark = pytest.mark.server
 
@@ -138,6 +144,20 @@ def test_a_bucket_that_is_not_there_is_found(s3: S3Server, config: Path) -> None
     assert (code, failed(found)) == (3, {"bucket"})
     assert "no-such-bucket-here" in found["bucket"]["found"]
     assert "create it" in found["bucket"]["remedy"]
+
+
+def test_a_key_that_refuses_is_told_from_a_bucket_that_does() -> None:
+    def refused(message: str) -> StoreError:
+        reply: Any = {
+            "Error": {"Code": "AccessDenied", "Message": message},
+            "ResponseMetadata": {"HTTPStatusCode": 403},
+        }
+        return explain(ClientError(reply, "PutObject"), "s3://bucket/a")
+
+    by_key = judge_refusal("output", refused("User: x is not authorized to perform: kms:GenerateDataKey"))
+    assert by_key.check == "encryption"
+    assert "kms:GenerateDataKey" in by_key.remedy
+    assert judge_refusal("output", refused("Access Denied")).check == "output"
 
 
 def test_a_bucket_in_which_nothing_can_be_replaced_is_found(s3: S3Server, bucket: str, config: Path) -> None:
